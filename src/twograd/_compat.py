@@ -1,0 +1,154 @@
+"""Everything of JAX that is not public API, in one place.
+
+Only this module may import ``jax._src``. Each name states which internals it stands on, so that a new JAX release is
+a matter of reading this file. Tested with JAX 0.10.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax._src import config as _config
+from jax._src import core as _core
+from jax._src import source_info_util as _source_info_util
+from jax._src.interpreters import ad as _ad
+from jax._src.interpreters import partial_eval as _partial_eval
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var
+
+__all__ = [
+    "custom_jvp_jaxpr",
+    "custom_vjp_backward",
+    "custom_vjp_forward",
+    "differentiable_primitives",
+    "emitting",
+    "exclude_from_user_frames",
+    "fresh_var",
+    "is_traced",
+    "new_jaxpr",
+    "scope_of",
+    "shaped",
+    "user_line",
+    "x64_enabled",
+]
+
+# --- where an equation comes from -----------------------------------------------------------------------------------
+
+
+class emitting:
+    """A context in which equations are bound on behalf of ``eqn``: they carry its source line, and ``scope``.
+
+    What is traced inside gets the traceback of ``eqn`` (so an error, a profile or a printed derivative names the
+    user's own line) and its name stack, extended by ``scope`` where one is given. It is also how a replayed equation
+    keeps its ``jax.default_matmul_precision`` and similar settings (``eqn.ctx``).
+    """
+
+    __slots__ = ("_ctx", "_eqn", "_scope", "_user_context")
+
+    def __init__(self, eqn: JaxprEqn, scope: str | None = None):
+        self._eqn, self._scope = eqn, scope
+
+    def __enter__(self) -> None:
+        info = self._eqn.source_info
+        names = _source_info_util.current_name_stack() + info.name_stack
+        if self._scope is not None:
+            names = names.extend(self._scope)
+        self._user_context = _source_info_util.user_context(info.traceback, name_stack=names)
+        self._user_context.__enter__()
+        self._ctx = self._eqn.ctx.manager
+        self._ctx.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._ctx.__exit__(*exc_info)
+        self._user_context.__exit__(*exc_info)
+
+
+def scope_of(eqn: JaxprEqn) -> tuple[str, ...]:
+    """The names of the scopes that ``eqn`` was emitted in, outermost first."""
+    return tuple(getattr(scope, "name", "") for scope in eqn.source_info.name_stack.stack)
+
+
+def user_line(eqn: JaxprEqn) -> str | None:
+    """``file:line (function)`` of the user's call that made ``eqn``, or None where it is not known."""
+    frame = _source_info_util.user_frame(eqn.source_info.traceback)
+    return None if frame is None else f"{frame.file_name}:{frame.start_line} ({frame.function_name})"
+
+
+def exclude_from_user_frames(path: str) -> None:
+    """Frames of files below ``path`` are not the user's: blame the caller's line instead."""
+    _source_info_util.register_exclusion(path)
+
+
+# --- tracing --------------------------------------------------------------------------------------------------------
+
+
+def is_traced() -> bool:
+    """Whether some JAX transformation is tracing the calling code just now."""
+    return not _core.trace_state_clean()
+
+
+def x64_enabled() -> bool:
+    """Whether 64-bit types are enabled in this thread; cheaper than ``jax.config.jax_enable_x64``."""
+    return _config.enable_x64.value
+
+
+def shaped(aval: Any) -> Any:
+    """``aval`` without what does not belong to a signature."""
+    return _core.typeof(aval) if not isinstance(aval, _core.AbstractValue) else aval
+
+
+def fresh_var(aval: Any) -> Var:
+    """A new variable of a jaxpr."""
+    return Var(aval)
+
+
+def new_jaxpr(like: Jaxpr, **changes: Any) -> Jaxpr:
+    """A copy of ``like`` with some fields changed; its effects are recomputed from its equations."""
+    jaxpr = like.replace(**changes)
+    effects = _partial_eval.make_jaxpr_effects(jaxpr.constvars, jaxpr.invars, jaxpr.outvars, jaxpr.eqns)
+    return jaxpr.replace(effects=effects)
+
+
+# --- the parameters of JAX's custom derivative calls ------------------------------------------------------------------
+
+
+def custom_jvp_jaxpr(params: dict[str, Any], zeros: Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
+    """The user's JVP rule inside a ``custom_jvp_call`` equation, as a jaxpr.
+
+    ``zeros`` says per operand (after the ``num_consts`` first) whether its tangent is symbolically zero. The jaxpr maps
+    ``(*primals, *nonzero_tangents)`` to ``(*primals_out, *nonzero_tangents_out)``; the list says which outputs have a
+    zero tangent.
+    """
+    jaxpr, consts, out_zeros = params["jvp_jaxpr_fun"].call_wrapped(*zeros)
+    return ClosedJaxpr(jaxpr, consts), list(out_zeros)
+
+
+def custom_vjp_forward(params: dict[str, Any], nonzeros: Sequence[bool]) -> tuple[ClosedJaxpr, list[int | None], int]:
+    """The user's forward rule inside a ``custom_vjp_call`` equation: primals -> ``(*residuals, *primals_out)``.
+
+    The list says for each residual whether it is one of the operands (its index) or an output of the jaxpr (None); the
+    integer is how many of the jaxpr's outputs are residuals.
+    """
+    jaxpr, consts = params["fwd_jaxpr_thunk"].call_wrapped(*nonzeros)
+    _, residual_tree, forwarded = params["out_trees"]()
+    num_residuals = residual_tree.num_leaves - sum(index is not None for index in forwarded)
+    return ClosedJaxpr(jaxpr, consts), list(forwarded), num_residuals
+
+
+def custom_vjp_backward(params: dict[str, Any], residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+    """Calls the user's backward rule; a symbolic zero comes back as None."""
+    if params["symbolic_zeros"]:
+        avals = params["call_jaxpr"].out_avals
+        cts = [
+            jax.custom_derivatives.SymbolicZero(aval.to_ct_aval()) if ct is None else ct
+            for ct, aval in zip(cts, avals, strict=True)
+        ]
+    results = params["bwd"].call_wrapped(*residuals, *cts)
+    return [None if isinstance(ct, (_ad.Zero, jax.custom_derivatives.SymbolicZero)) else ct for ct in results]
+
+
+# --- what JAX itself can differentiate --------------------------------------------------------------------------------
+
+
+def differentiable_primitives() -> set[Primitive]:
+    """The primitives of ``jax.interpreters.ad``'s tables."""
+    return set(_ad.primitive_jvps) | set(_ad.primitive_transposes)

@@ -1,0 +1,31 @@
+"""The errors that both engines raise. Each says what was met, where, and what to do about it."""
+
+from typing import Any
+
+from jax.extend.core import JaxprEqn
+
+from twograd import _compat
+
+
+class TwogradError(Exception):
+    """The base of this project's own errors."""
+
+
+class NoRule(TwogradError, NotImplementedError):
+    """A cotangent reached a primitive that is not in the table of derivative rules."""
+
+    def __init__(self, eqn: JaxprEqn):
+        operands = ", ".join(var.aval.str_short() for var in eqn.invars)
+        super().__init__(
+            f"no derivative rule for the primitive '{eqn.primitive}' (operands: {operands}; "
+            f"at {_compat.user_line(eqn) or 'an unknown line'}). A rule would go into src/twograd/rules/; "
+            f"to leave this value out of the derivative, wrap it in stop_gradient (graph) or detach() it (tape)."
+        )
+        self.primitive = eqn.primitive
+
+
+class CotangentMismatch(TwogradError, TypeError):
+    """A rule returned a cotangent that does not fit its operand."""
+
+    def __init__(self, ct: Any, aval: Any):
+        super().__init__(f"a cotangent of type {ct.str_short()} does not fit an operand of type {aval.str_short()}")

@@ -1,0 +1,80 @@
+"""Reverse-mode differentiation of a jaxpr: the walk that turns a program into a program with its derivative.
+
+What flows in: a jaxpr, its operands, and which of them to differentiate. What flows out: its results, and the
+cotangents of those operands. Read :func:`forward_pass`, then :func:`backward_pass`; ``tape/backward.py`` is its twin.
+
+Both passes are interpreters. Given values they compute values, which is symbol-to-value differentiation
+(``Graph.backprop``). Given tracers they emit equations, which is symbol-to-symbol (``graph.grad``). No equation is ever
+built by hand, so what comes out is an ordinary program that the same two passes can differentiate again.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+
+from twograd import rules
+from twograd._compat import emitting
+from twograd.rules import accumulate
+
+
+class Application(NamedTuple):
+    """One equation on the way back: where it stands, which operands want a cotangent, and what its rule saved."""
+
+    index: int
+    eqn: JaxprEqn
+    wanted: tuple[bool, ...]
+    saved: Any
+
+
+def forward_pass(
+    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], wanted: Sequence[bool]
+) -> tuple[list[Any], list[Application]]:
+    """Evaluates ``jaxpr``, keeping what the rules name for every equation that depends on a ``wanted`` operand.
+
+    Returns the results and the applications in order of execution: this list is what a tape is.
+    """
+    env: dict[Var, Any] = {}
+    depends: set[Var] = {var for var, want in zip(jaxpr.invars, wanted, strict=True) if want}
+    applications: list[Application] = []
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    env.update(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+    last_use = {var: eqn for eqn in jaxpr.eqns for var in eqn.invars if isinstance(var, Var)}
+    last_use.update((var, None) for var in jaxpr.outvars if isinstance(var, Var))
+    for index, eqn in enumerate(jaxpr.eqns):
+        wants = rules.wanted_operands(eqn, [isinstance(atom, Var) and atom in depends for atom in eqn.invars])
+        with emitting(eqn):
+            outs, saved = rules.forward(eqn, [read(atom) for atom in eqn.invars], wants)
+        env.update(zip(eqn.outvars, outs, strict=True))
+        if any(wants):
+            depends.update(var for var in eqn.outvars if rules.carries_gradient(var.aval))
+            applications.append(Application(index, eqn, wants, saved))
+        for atom in eqn.invars:  # a value lives until its last use, and longer only if a rule saved it
+            if isinstance(atom, Var) and last_use[atom] is eqn:
+                env.pop(atom, None)
+    return [read(atom) for atom in jaxpr.outvars], applications
+
+
+def backward_pass(jaxpr: Jaxpr, applications: list[Application], cts: Sequence[Any]) -> list[Any]:
+    """Walks back over the ``applications`` (and empties that list), from the cotangents of the results of ``jaxpr``.
+
+    Returns the cotangents of its operands. None is a zero, in both directions.
+    """
+    ct_env: dict[Var, Any] = {}
+    for atom, ct in zip(jaxpr.outvars, cts, strict=True):
+        if isinstance(atom, Var):
+            accumulate(ct_env, atom, ct, atom.aval)
+    while applications:
+        index, eqn, wanted, saved = applications.pop()
+        out_cts = [ct_env.pop(var, None) for var in eqn.outvars]
+        if all(ct is None for ct in out_cts):
+            continue
+        with emitting(eqn, scope=f"vjp({eqn.primitive}.{index})"):
+            for atom, ct in zip(eqn.invars, rules.pullback(eqn, saved, out_cts, wanted), strict=True):
+                if ct is not None:
+                    accumulate(ct_env, atom, ct, atom.aval)
+    return [ct_env.get(var) for var in jaxpr.invars]

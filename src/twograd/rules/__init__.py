@@ -1,0 +1,20 @@
+"""The derivative rules: one table, keyed by JAX's primitives, that both engines read.
+
+Read ``registry.py`` for what a rule is, then any section (``elementwise.py`` is the plainest).
+"""
+
+from twograd.rules import elementwise as elementwise
+from twograd.rules.accumulate import accumulate as accumulate
+from twograd.rules.accumulate import unbroadcast as unbroadcast
+from twograd.rules.registry import Rule as Rule
+from twograd.rules.registry import SaveMapRow as SaveMapRow
+from twograd.rules.registry import bind as bind
+from twograd.rules.registry import carries_gradient as carries_gradient
+from twograd.rules.registry import forward as forward
+from twograd.rules.registry import nondifferentiable as nondifferentiable
+from twograd.rules.registry import pullback as pullback
+from twograd.rules.registry import save_map as save_map
+from twograd.rules.registry import table as table
+from twograd.rules.registry import vjp as vjp
+from twograd.rules.registry import vjp_call as vjp_call
+from twograd.rules.registry import wanted_operands as wanted_operands
