@@ -1,0 +1,162 @@
+"""The results file: what is written is read back, what is damaged is refused by name, and pytest-benchmark reads it."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from twograd.compare import results as rs
+
+
+def example() -> rs.Results:
+    samples = tuple(0.001 + 0.0001 * i for i in range(9))
+    check = rs.Check("finite differences", True, True, 1e-7, math.inf, 3.0, "rtol 1e-4", "two directions")
+    rows = [
+        rs.Row(
+            "tape",
+            "ok",
+            loss=1.5,
+            checks=[check],
+            stages={"first call": rs.Measurement((0.5,)), "forward+backward": rs.Measurement(samples, loops=3)},
+            counts={"forward nodes": 12, "flops": 1e6},
+            texts={"forward": "{ lambda ; a:f32[2]. let b = sin a in (b,) }"},
+        ),
+        rs.Row("graph", "ok", stages={"forward+backward": rs.Measurement(tuple(2 * s for s in samples))}),
+        rs.Row("torch", "skipped", reason="not installed (pip install 'twograd[torch]')"),
+    ]
+    findings: list[rs.Finding] = [
+        rs.Table("orders", ["order", "nodes", "seen"], [[1, 12, True], [2, float("nan"), None]], ["", "nodes", ""]),
+        rs.Curves("loss", "step", "loss", [rs.Series("tape", [0, 1], [2.0, math.inf], "tape")], y_scale="log"),
+        rs.Observation("The tape ran 3 branches."),
+        rs.Listing("traced", "{ lambda ; . let in () }"),
+    ]
+    comparison = rs.ComparisonResult(
+        "op_chain",
+        "What does an op cost?",
+        "",
+        "source",
+        axes=["size"],
+        cases=[rs.CaseResult("size=8", {"size": 8}, rows)],
+        findings=findings,
+    )
+    return rs.Results(
+        rs.Settings(quick=True, engines=["tape", "graph"]),
+        environment={"machine": {"cpu": {"brand_raw": "a CPU"}}, "commit": {"id": "0" * 8}},
+        engines=[rs.EngineInfo("tape", "twograd.tape", "dynamic", "twograd", "0.1.0", True)],
+        comparisons=[comparison],
+        started="2026-11-23T14:24:38+00:00",
+    )
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    rs.save(example(), tmp_path / "results.json")
+    loaded = rs.load(tmp_path / "results.json")
+    # NaN is unequal to itself, so the documents are compared, not the objects.
+    assert rs.to_json(loaded) == rs.to_json(example())
+    table, curves = loaded.comparisons[0].findings[:2]
+    assert isinstance(table, rs.Table)
+    assert math.isnan(table.rows[1][1])  # type: ignore[arg-type]
+    assert isinstance(curves, rs.Curves)
+    assert curves.series[0].y == [2.0, math.inf]
+
+
+def test_the_file_is_strict_json(tmp_path):
+    rs.save(example(), tmp_path / "results.json")
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+
+
+def test_numpy_scalars_are_numbers_and_other_objects_are_refused():
+    assert rs.encode([np.float32(0.5), np.int64(3), np.float64("inf")]) == [0.5, 3, {"non-finite": "inf"}]
+    with pytest.raises(TypeError, match="a ndarray cannot be kept"):
+        rs.encode(np.zeros(3))
+
+
+def test_saving_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    rs.save(example(), path)
+    before = path.read_text()
+
+    def full_disk(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rs.os, "fsync", full_disk)
+    changed = example()
+    changed.finished = "now"
+    with pytest.raises(OSError, match="No space left"):
+        rs.save(changed, path)
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def mutate(change):
+    data = rs.to_json(example())
+    change(data)
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps(rs.to_json(example()))[:300], "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1, 2]", "not a results file of twograd"),
+        ('{"benchmarks": []}', "not a results file of twograd"),
+        (mutate(lambda d: d.update(schema_version=99)), "newer twograd .schema 99"),
+        (mutate(lambda d: d.pop("schema_version")), "unknown schema_version None"),
+        (mutate(lambda d: d.update(twograd=3)), "twograd: expected Results, found 3"),
+        (mutate(lambda d: d["twograd"].pop("settings")), "missing 1 required positional argument: 'settings'"),
+        (mutate(lambda d: d["twograd"]["settings"].update(dtype="int8")), "twograd.settings.dtype"),
+        (mutate(lambda d: d["twograd"]["settings"].update(seed=True)), "twograd.settings.seed: expected int"),
+        (mutate(lambda d: d["twograd"]["settings"].update(evil=1)), "unknown field 'evil'"),
+        (
+            mutate(lambda d: d["twograd"]["comparisons"][0]["cases"][0]["rows"][0].update(loss="x")),
+            r"twograd.comparisons\[0\].cases\[0\].rows\[0\].loss",
+        ),
+        (
+            mutate(
+                lambda d: d["twograd"]["comparisons"][0]["cases"][0]["rows"][1]["stages"]["forward+backward"].update(
+                    seconds=[]
+                )
+            ),
+            "without samples",
+        ),
+        (mutate(lambda d: d["twograd"]["comparisons"][0]["findings"][0].update(kind="pickle")), r"findings\[0\]"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_place(tmp_path, text, message):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(rs.DamagedResults, match=message) as error:
+        rs.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(rs.DamagedResults, match=r"nowhere\.json: cannot be read"):
+        rs.load(tmp_path / "nowhere.json")
+
+
+def test_quartiles_are_numpys():
+    samples = np.random.default_rng(0).exponential(size=31)
+    measurement = rs.Measurement(tuple(samples))
+    np.testing.assert_allclose(measurement.quartiles, np.percentile(samples, [25, 75]))
+    assert measurement.median == pytest.approx(np.median(samples))
+
+
+def test_pytest_benchmark_compares_the_file(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    rs.save(example(), tmp_path / "results.json")
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", "results.json", "--columns=median,iqr,rounds"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
+    assert "op_chain / size=8 / forward+backward" in output
+    assert "op_chain[size=8-tape]" in output
+    assert "(2.0" in output  # the ratio to the best, which pytest-benchmark computes itself
