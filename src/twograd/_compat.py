@@ -4,6 +4,7 @@ Only this module may import ``jax._src``. Each name states which internals it st
 a matter of reading this file. Tested with JAX 0.10.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ from jax._src import core as _core
 from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import partial_eval as _partial_eval
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var, primitives
 
 __all__ = [
+    "call_jaxpr",
     "custom_jvp_jaxpr",
     "custom_vjp_backward",
     "custom_vjp_forward",
@@ -152,3 +154,23 @@ def custom_vjp_backward(params: dict[str, Any], residuals: Sequence[Any], cts: S
 def differentiable_primitives() -> set[Primitive]:
     """The primitives of ``jax.interpreters.ad``'s tables."""
     return set(_ad.primitive_jvps) | set(_ad.primitive_transposes)
+
+
+# --- calling a jaxpr without tracing it again -------------------------------------------------------------------------
+
+
+@functools.cache
+def _jit_params() -> dict[str, Any]:
+    """The parameters of the plainest ``jit`` equation, whatever this JAX release has there."""
+    closed = jax.make_jaxpr(jax.jit(lambda x: (x,)))(0.0)
+    return dict(closed.jaxpr.eqns[0].params)
+
+
+def call_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], name: str) -> list[Any]:
+    """Calls ``closed`` as one ``jit`` equation: lowering takes the jaxpr as it is, without tracing it again."""
+    params = dict(_jit_params(), jaxpr=closed, name=name)
+    for per_operand in ("in_shardings", "in_layouts", "donated_invars"):
+        params[per_operand] = params[per_operand] * len(closed.in_avals)
+    for per_result in ("out_shardings", "out_layouts"):
+        params[per_result] = params[per_result] * len(closed.out_avals)
+    return primitives.jit_p.bind(*args, **params)

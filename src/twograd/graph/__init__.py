@@ -1,1 +1,19 @@
-"""The static engine: traces a function to a jaxpr and rewrites it into a bigger jaxpr that holds the derivative."""
+"""The static engine: traces a function to a jaxpr and rewrites it into a bigger jaxpr that holds the derivative.
+
+Read ``transform.py`` first: it is the engine. ``graph.py`` is what one holds in the hand, ``functional.py`` what one
+calls, ``calls.py`` the rules for primitives that carry jaxprs, ``passes/`` the optimisations.
+"""
+
+from twograd.graph import calls as calls
+from twograd.graph.functional import grad as grad
+from twograd.graph.functional import hessian as hessian
+from twograd.graph.functional import hvp as hvp
+from twograd.graph.functional import jacobian as jacobian
+from twograd.graph.functional import jvp as jvp
+from twograd.graph.functional import value_and_grad as value_and_grad
+from twograd.graph.functional import vjp as vjp
+from twograd.graph.graph import Graph as Graph
+from twograd.graph.graph import GraphStats as GraphStats
+from twograd.graph.graph import trace as trace
+from twograd.graph.passes import PassReport as PassReport
+from twograd.graph.passes import optimize as optimize

@@ -34,15 +34,13 @@ def forward_pass(
 
     Returns the results and the applications in order of execution: this list is what a tape is.
     """
-    env: dict[Var, Any] = {}
-    depends: set[Var] = {var for var, want in zip(jaxpr.invars, wanted, strict=True) if want}
+    env: dict[Var, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+    depends = {var for var, want in zip(jaxpr.invars, wanted, strict=True) if want}
     applications: list[Application] = []
 
     def read(atom):
         return atom.val if isinstance(atom, Literal) else env[atom]
 
-    env.update(zip(jaxpr.constvars, consts, strict=True))
-    env.update(zip(jaxpr.invars, args, strict=True))
     last_use = {var: eqn for eqn in jaxpr.eqns for var in eqn.invars if isinstance(var, Var)}
     last_use.update((var, None) for var in jaxpr.outvars if isinstance(var, Var))
     for index, eqn in enumerate(jaxpr.eqns):
@@ -59,10 +57,11 @@ def forward_pass(
     return [read(atom) for atom in jaxpr.outvars], applications
 
 
-def backward_pass(jaxpr: Jaxpr, applications: list[Application], cts: Sequence[Any]) -> list[Any]:
+def backward_pass(jaxpr: Jaxpr, applications: list[Application], cts: Sequence[Any], scope: str = "vjp") -> list[Any]:
     """Walks back over the ``applications`` (and empties that list), from the cotangents of the results of ``jaxpr``.
 
-    Returns the cotangents of its operands. None is a zero, in both directions.
+    Returns the cotangents of its operands. None is a zero, in both directions. What is emitted for an equation carries
+    the name ``vjp(PRIMITIVE.INDEX)``; the walk through a body inside an equation has another ``scope``.
     """
     ct_env: dict[Var, Any] = {}
     for atom, ct in zip(jaxpr.outvars, cts, strict=True):
@@ -73,8 +72,13 @@ def backward_pass(jaxpr: Jaxpr, applications: list[Application], cts: Sequence[A
         out_cts = [ct_env.pop(var, None) for var in eqn.outvars]
         if all(ct is None for ct in out_cts):
             continue
-        with emitting(eqn, scope=f"vjp({eqn.primitive}.{index})"):
+        with emitting(eqn, scope=f"{scope}({eqn.primitive}.{index})"):
             for atom, ct in zip(eqn.invars, rules.pullback(eqn, saved, out_cts, wanted), strict=True):
                 if ct is not None:
                     accumulate(ct_env, atom, ct, atom.aval)
     return [ct_env.get(var) for var in jaxpr.invars]
+
+
+def evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """Evaluates ``jaxpr`` on values, or emits its equations on tracers; nothing is differentiated."""
+    return forward_pass(jaxpr, consts, args, (False,) * len(args))[0]

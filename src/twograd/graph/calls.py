@@ -1,0 +1,102 @@
+"""Rules for the primitives that carry jaxprs: they call the jaxpr-level walk of ``transform.py`` on the jaxpr inside.
+
+They stand here and not in ``rules/`` because they need that walk; the table does not care who fills it. Each is a pair
+of ``forward`` and ``backward`` (see :func:`twograd.rules.vjp_call`).
+"""
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives
+
+from twograd import rules
+from twograd._compat import custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
+from twograd.graph.transform import backward_pass, evaluate, forward_pass
+
+BODY = "body"  # the scope of equations that come from inside a call
+
+# --- jit: a call is its body ------------------------------------------------------------------------------------------
+
+
+def jit_forward(eqn, operands, wanted):
+    body = eqn.params["jaxpr"]
+    return forward_pass(body.jaxpr, body.consts, operands, wanted)
+
+
+def jit_backward(eqn, applications, cts, wanted):
+    return backward_pass(eqn.params["jaxpr"].jaxpr, list(applications), cts, BODY)
+
+
+# --- custom_jvp_call: a linear function's transpose is its pullback at any point --------------------------------------
+
+
+def custom_jvp_forward(eqn, operands, wanted):
+    """Runs the user's JVP rule with tangents of zero, keeping what the pullback with respect to the tangents needs.
+
+    The rule's tangent output is linear in its tangent input, so that pullback, taken at zero, is its transpose: JVP
+    rules need no transposition table of their own.
+    """
+    num_consts = eqn.params["num_consts"]
+    primals, differentiate = operands[num_consts:], wanted[num_consts:]
+    jvp, out_zeros = custom_jvp_jaxpr(eqn.params, tuple(not want for want in differentiate))
+    tangents = [lax.full_like(primal, 0) for primal, want in zip(primals, differentiate, strict=True) if want]
+    mask = (False,) * len(primals) + (True,) * len(tangents)
+    results, applications = forward_pass(jvp.jaxpr, jvp.consts, [*primals, *tangents], mask)
+    return results[: len(out_zeros)], (jvp.jaxpr, out_zeros, applications)
+
+
+def custom_jvp_backward(eqn, saved, cts, wanted):
+    jvp, out_zeros, applications = saved
+    tangent_cts = [ct for ct, zero in zip(cts, out_zeros, strict=True) if not zero]
+    in_cts = iter(backward_pass(jvp, list(applications), [None] * len(cts) + tangent_cts, BODY)[-sum(wanted) :])
+    return [next(in_cts) if want else None for want in wanted]
+
+
+# --- custom_vjp_call: the user's own rule -----------------------------------------------------------------------------
+
+
+def custom_vjp_call_forward(eqn, operands, wanted):
+    num_consts = eqn.params["num_consts"]
+    primals = operands[num_consts:]
+    rule, forwarded, num_residuals = custom_vjp_forward(eqn.params, wanted[num_consts:])
+    results = evaluate(rule.jaxpr, rule.consts, primals)
+    computed = iter(results[:num_residuals])
+    residuals = [next(computed) if index is None else primals[index] for index in forwarded]
+    return results[num_residuals:], residuals
+
+
+def custom_vjp_call_backward(eqn, residuals, cts, wanted):
+    if not eqn.params["symbolic_zeros"]:
+        cts = [zero_of(var.aval) if ct is None else ct for ct, var in zip(cts, eqn.outvars, strict=True)]
+    in_cts = [None] * eqn.params["num_consts"] + custom_vjp_backward(eqn.params, residuals, cts)
+    return [ct if want else None for ct, want in zip(in_cts, wanted, strict=True)]
+
+
+def zero_of(aval):
+    """A zero cotangent for a value of type ``aval``; of dtype ``float0`` for what has no derivative, as in JAX."""
+    if rules.carries_gradient(aval):
+        return lax.full(aval.shape, 0, aval.dtype)
+    return np.zeros(aval.shape, jax.dtypes.float0)
+
+
+# --- remat: keep the operands, and compute the rest again on the way back ---------------------------------------------
+
+
+def remat_forward(eqn, operands, wanted):
+    return rules.bind(eqn, operands), operands
+
+
+def remat_backward(eqn, operands, cts, wanted):
+    """The barrier makes the second evaluation wait for the cotangents, so that XLA does not merge it with the first."""
+    body = eqn.params["jaxpr"]
+    if eqn.params["prevent_cse"]:
+        operands, cts = lax.optimization_barrier((list(operands), list(cts)))
+    _, applications = forward_pass(body, (), operands, wanted)
+    return backward_pass(body, applications, cts, BODY)
+
+
+rules.vjp_call(primitives.jit_p, jit_forward, jit_backward)
+rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)
+rules.vjp_call(primitives.custom_vjp_call_p, custom_vjp_call_forward, custom_vjp_call_backward)
+rules.vjp_call(primitives.remat_p, remat_forward, remat_backward)
+rules.vjp(primitives.name_p, x=lambda ct: ct)

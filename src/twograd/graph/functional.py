@@ -1,0 +1,366 @@
+"""Derivatives of functions: ``grad`` and its family, in JAX's call shapes.
+
+What flows in: a JAX-traceable function. What flows out: a function of the same arguments. Read :func:`vjp` and
+:func:`value_and_grad` first. Called on arrays, such a function is traced and differentiated once per signature of its
+arguments, compiled and cached; called under somebody's trace (``jax.jit``, ``jax.vmap``, another derivative) it emits
+its equations there and nothing else. So all of them compose with JAX's transformations and with each other.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.tree_util import (
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_map,
+    tree_structure,
+    tree_unflatten,
+)
+
+from twograd import rules
+from twograd._compat import is_traced
+from twograd.graph.transform import backward_pass, forward_pass
+
+Argnums = int | Sequence[int]
+
+
+def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
+    """Lets what ``transform(f, ...)`` returns be compiled when it is called on arrays, and inlined under a trace.
+
+    The compiled function counts how often it was traced (``.traces``) and tells the signatures (``.signatures``), so
+    that an unwanted retrace can be seen and explained.
+    """
+
+    @functools.wraps(transform)
+    def transformed(f, *settings, **options):
+        emit = transform(f, *settings, **options)
+        signatures: list[str] = []
+
+        def traced(*args, **kwargs):
+            signatures.append(signature_of(args, kwargs))
+            return emit(*args, **kwargs)
+
+        jitted = jax.jit(traced)
+
+        @functools.wraps(f)
+        def derivative(*args, **kwargs):
+            return emit(*args, **kwargs) if is_traced() else jitted(*args, **kwargs)
+
+        derivative.signatures = signatures
+        derivative.traces = lambda: len(signatures)
+        derivative.lower = jitted.lower
+        derivative.trace = jitted.trace
+        return derivative
+
+    return transformed
+
+
+def signature_of(args: Any, kwargs: Any) -> str:
+    """The shapes and dtypes of all arguments, as one line."""
+    leaves, _ = tree_flatten_with_path((args, kwargs))
+    return ", ".join(f"{keystr(path[1:])}: {jax.typeof(leaf).str_short()}" for path, leaf in leaves)
+
+
+# --- the pullback -----------------------------------------------------------------------------------------------------
+
+
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """The value of ``f`` at ``primals`` and its pullback there, as ``jax.vjp``.
+
+    Returns ``(out, pullback)``, or ``(out, pullback, aux)`` with ``has_aux``. ``pullback(ct)`` takes a cotangent of the
+    structure of ``out`` and returns a tuple of cotangents, one per primal; an integer operand's has dtype ``float0``.
+    ``f`` is evaluated now, and what the rules name is kept for the pullback, which may be called many times.
+    """
+    leaves, in_tree = tree_flatten(primals)
+    wanted = [rules.carries_gradient(jax.typeof(leaf)) for leaf in leaves]
+    out, pull, aux = _linearized(f, primals, {}, wanted, has_aux)
+    out_leaves, out_tree = tree_flatten(out)
+
+    def pullback(ct):
+        ct_leaves, ct_tree = tree_flatten(ct)
+        if ct_tree != out_tree:
+            raise TypeError(f"vjp: the cotangent has structure {ct_tree}, the output has {out_tree}")
+        checked = [_check_cotangent(c, jax.typeof(o)) for c, o in zip(ct_leaves, out_leaves, strict=True)]
+        in_cts = pull(checked)
+        return tree_unflatten(in_tree, [_instantiate(c, leaf) for c, leaf in zip(in_cts, leaves, strict=True)])
+
+    return (out, pullback, aux) if has_aux else (out, pullback)
+
+
+def _linearized(f, args, kwargs, wanted, has_aux):
+    """Evaluates ``f`` and returns ``(out, pull, aux)``; ``pull`` maps cotangent leaves to those of all arguments."""
+    call = functools.partial(f, **kwargs) if kwargs else f
+    closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+    leaves = [lax.asarray(leaf) for leaf in jax.tree.leaves(args)]
+    outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
+    result = tree_unflatten(tree_structure(shape), outs)
+    if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"with has_aux=True the function must return a pair (output, aux), got {shape}")
+    out, aux = result if has_aux else (result, None)
+    num_aux = len(jax.tree.leaves(aux))
+
+    def pull(cts):
+        return backward_pass(closed.jaxpr, list(applications), [*cts, *[None] * num_aux])
+
+    return out, pull, aux
+
+
+def _check_cotangent(ct, aval):
+    """``ct`` for an output of type ``aval``; None where that output has no derivative."""
+    if not rules.carries_gradient(aval):
+        return None
+    found = jax.typeof(ct)
+    if found.shape != aval.shape or found.dtype != aval.dtype:
+        raise TypeError(
+            f"vjp: a cotangent of type {found.str_short()} was given for an output of type {aval.str_short()}; "
+            "shape and dtype must be the same"
+        )
+    return ct
+
+
+def _instantiate(ct, primal):
+    """A symbolic zero as an array."""
+    if ct is not None:
+        return ct
+    aval = jax.typeof(primal)
+    if rules.carries_gradient(aval):
+        return lax.full(aval.shape, 0, aval.dtype)
+    return np.zeros(aval.shape, jax.dtypes.float0)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def _value_and_grad(
+    f: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    _check_callable(f, "value_and_grad")
+
+    def value_and_grad_of_f(*args, **kwargs):
+        positions = _positions(argnums, len(args))
+        chosen = [args[i] for i in positions]
+        for position, argument in zip(positions, chosen, strict=True):
+            _check_differentiable(argument, position, holomorphic, allow_int)
+        wanted = [
+            i in positions and rules.carries_gradient(jax.typeof(leaf))
+            for i, argument in enumerate(args)
+            for leaf in jax.tree.leaves(argument)
+        ]
+        value, pull, aux = _linearized(f, args, kwargs, wanted, has_aux)
+        in_cts = iter(pull([_seed(value, holomorphic)]))
+        cts = [[next(in_cts) for _ in jax.tree.leaves(argument)] for argument in args]
+        grads = tuple(
+            tree_unflatten(
+                tree_structure(args[i]),
+                [_instantiate(*pair) for pair in zip(cts[i], jax.tree.leaves(args[i]), strict=True)],
+            )
+            for i in positions
+        )
+        grads = grads[0] if isinstance(argnums, int) else grads
+        return ((value, aux), grads) if has_aux else (value, grads)
+
+    return value_and_grad_of_f
+
+
+@compiled
+def value_and_grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
+    """A function that returns ``(f(*args), gradient)``, as ``jax.value_and_grad``.
+
+    ``f`` must return a real scalar (a pair ``(scalar, aux)`` with ``has_aux``; a complex one with ``holomorphic``). The
+    gradient has the structure of the argument at ``argnums`` (a tuple of them if ``argnums`` is a sequence).
+
+    Raises TypeError where the output is no scalar or an argument holds integers, ValueError for argnums out of range.
+    """
+    return _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
+
+
+@compiled
+def grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
+    """A function that returns the gradient of ``f`` (a pair ``(gradient, aux)`` with ``has_aux``), as ``jax.grad``."""
+    of_f = _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
+
+    def grad_of_f(*args, **kwargs):
+        value, gradient = of_f(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return grad_of_f
+
+
+def _check_callable(f, name):
+    if not callable(f):
+        raise TypeError(f"{name} expects a function as its first argument, got {type(f).__name__}: {f!r}")
+
+
+def _positions(argnums, count):
+    """``argnums`` as a tuple of indices into ``count`` positional arguments."""
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for position in positions:
+        if not isinstance(position, (int, np.integer)):
+            raise TypeError(f"argnums must be an integer or a sequence of integers, got {argnums!r}")
+        if not -count <= position < count:
+            raise ValueError(
+                f"argnums={argnums} asks for argument {position}, but the call has {count} positional ones"
+            )
+    return tuple(position % count for position in positions)
+
+
+def _check_differentiable(argument, position, holomorphic, allow_int):
+    for path, leaf in tree_flatten_with_path(argument)[0]:
+        name = f"argument {position}{keystr(path)}"
+        dtype = jax.dtypes.canonicalize_dtype(np.result_type(leaf)) if not hasattr(leaf, "dtype") else leaf.dtype
+        if holomorphic and not jax.dtypes.issubdtype(dtype, np.complexfloating):
+            raise TypeError(f"grad with holomorphic=True needs complex inputs, but {name} has dtype {dtype}")
+        if not jax.dtypes.issubdtype(dtype, np.inexact) and not allow_int:
+            raise TypeError(
+                f"grad needs real or complex inputs, but {name} has dtype {dtype}. Convert it to floating point, leave "
+                "it out of argnums, or pass allow_int=True for a zero derivative of dtype float0."
+            )
+
+
+def _seed(value, holomorphic):
+    """The cotangent 1 of a scalar result."""
+    leaves = jax.tree.leaves(value)
+    if len(leaves) != 1 or tree_structure(value) != tree_structure(0):
+        raise TypeError(
+            f"grad is defined for functions that return one scalar; this one returned {tree_structure(value)}. "
+            "For more outputs use vjp or jacobian; for extra outputs pass has_aux=True."
+        )
+    aval = jax.typeof(leaves[0])
+    if aval.shape != ():
+        raise TypeError(
+            f"grad is defined for functions that return a scalar; this one returned {aval.str_short()}. "
+            "Reduce it (a sum or a mean), or use vjp or jacobian."
+        )
+    kind = np.complexfloating if holomorphic else np.floating
+    if not jax.dtypes.issubdtype(aval.dtype, kind):
+        hint = "" if holomorphic else " For the derivative of a holomorphic function pass holomorphic=True."
+        raise TypeError(f"grad needs a {'complex' if holomorphic else 'real'} output, got {aval.str_short()}.{hint}")
+    return lax.full((), 1, aval.dtype)
+
+
+# --- forward mode and matrices of derivatives -------------------------------------------------------------------------
+
+
+def jvp(
+    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> tuple[Any, ...]:
+    """The value of ``f`` and its directional derivative, as ``jax.jvp``: ``(out, tangent_out)``, and aux if asked.
+
+    There is one table of rules, for pullbacks. The pullback is linear in its cotangent, and its transpose is the
+    pushforward, so a pushforward is the pullback of the pullback (J. Townsend, "A new trick for calculating
+    Jacobian vector products", 2017). What it computes at an arbitrary cotangent is dead code, and is removed.
+    """
+    _check_pair(primals, tangents)
+    out, pullback, *aux = vjp(f, *primals, has_aux=has_aux)
+
+    def differentiable(tree):
+        return [leaf for leaf in jax.tree.leaves(tree) if rules.carries_gradient(jax.typeof(leaf))]
+
+    leaves, out_tree = tree_flatten(out)
+
+    def transposed(inexact_cts):
+        cts = iter(inexact_cts)
+        full = [
+            next(cts) if rules.carries_gradient(jax.typeof(leaf)) else np.zeros(jnp.shape(leaf), jax.dtypes.float0)
+            for leaf in leaves
+        ]
+        return differentiable(pullback(tree_unflatten(out_tree, full)))
+
+    zeros = [lax.full_like(leaf, 0) for leaf in differentiable(out)]
+    _, pushforward = vjp(transposed, zeros)
+    (out_tangents,) = pushforward(differentiable(tangents))
+    pushed = iter(out_tangents)
+    tangent_out = tree_unflatten(
+        out_tree,
+        [next(pushed) if rules.carries_gradient(jax.typeof(leaf)) else _instantiate(None, leaf) for leaf in leaves],
+    )
+    return (out, tangent_out, *aux)
+
+
+def _check_pair(primals, tangents):
+    if tree_structure(tuple(primals)) != tree_structure(tuple(tangents)):
+        raise TypeError(
+            f"primals and tangents must have one structure, got {tree_structure(tuple(primals))} "
+            f"and {tree_structure(tuple(tangents))}"
+        )
+    for primal, tangent in zip(jax.tree.leaves(primals), jax.tree.leaves(tangents), strict=True):
+        p, t = jax.typeof(primal), jax.typeof(tangent)
+        if p.shape != t.shape or (rules.carries_gradient(p) and p.dtype != t.dtype):
+            raise TypeError(f"a tangent of type {t.str_short()} was given for a primal of type {p.str_short()}")
+
+
+@compiled
+def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
+    """A function that returns the Jacobian of ``f``, row by row in reverse mode, as ``jax.jacrev``.
+
+    Its structure is that of the output, each leaf holding one of the argument; the shape of an entry is the output
+    leaf's followed by the argument leaf's.
+    """
+    _check_callable(f, "jacobian")
+
+    def jacobian_of_f(*args, **kwargs):
+        positions = _positions(argnums, len(args))
+        for position in positions:
+            _check_differentiable(args[position], position, holomorphic, allow_int)
+
+        def partial_f(*chosen):
+            full = list(args)
+            for position, argument in zip(positions, chosen, strict=True):
+                full[position] = argument
+            return f(*full, **kwargs)
+
+        chosen = tuple(args[i] for i in positions)
+        out, pullback, *aux = vjp(partial_f, *chosen, has_aux=has_aux)
+        leaves, out_tree = tree_flatten(out)
+
+        def rows(index):
+            aval = jax.typeof(leaves[index])
+            basis = jnp.eye(aval.size, dtype=aval.dtype).reshape(aval.size, *aval.shape)
+            zeros = [lax.full_like(leaf, 0) for leaf in leaves]
+
+            def row(ct):
+                return pullback(tree_unflatten(out_tree, [*zeros[:index], ct, *zeros[index + 1 :]]))
+
+            cts = jax.vmap(row)(basis)
+            cts = tree_map(lambda ct: ct.reshape(*aval.shape, *ct.shape[1:]), cts)
+            return cts[0] if isinstance(argnums, int) else cts
+
+        for leaf in leaves:
+            if not rules.carries_gradient(jax.typeof(leaf)):
+                raise TypeError(f"jacobian needs real or complex outputs, got {jax.typeof(leaf).str_short()}")
+        matrix = tree_unflatten(out_tree, [rows(i) for i in range(len(leaves))])
+        return (matrix, *aux) if has_aux else matrix
+
+    return jacobian_of_f
+
+
+def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False):
+    """A function that returns the Hessian of ``f``: the Jacobian of its Jacobian, as ``jax.hessian``."""
+    return jacobian(jacobian(f, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
+
+
+def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
+    """The Hessian of a scalar ``f`` at ``primals`` times ``tangents``: a tuple like ``primals``.
+
+    Computed as the gradient of the product of gradient and vector, at the cost of a few gradients and never as a
+    matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
+    """
+    _check_pair(primals, tangents)
+    everything = tuple(range(len(primals)))
+
+    def slope(*point):
+        gradient = _value_and_grad(f, everything)(*point)[1]
+        products = tree_map(lambda g, t: jnp.sum(g * t), gradient, tuple(tangents))
+        return jax.tree.reduce(lax.add, products)
+
+    return grad(slope, everything)(*primals)
