@@ -97,7 +97,7 @@ def _linearized(f, args, kwargs, wanted, has_aux):
     """Evaluates ``f`` and returns ``(out, pull, aux)``; ``pull`` maps cotangent leaves to those of all arguments."""
     call = functools.partial(f, **kwargs) if kwargs else f
     closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
-    leaves = [lax.asarray(leaf) for leaf in jax.tree.leaves(args)]
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)
     if has_aux and not (isinstance(result, tuple) and len(result) == 2):

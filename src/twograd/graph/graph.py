@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
@@ -114,7 +115,7 @@ class Graph:
                     f"{self.name} was traced with {name}: {aval.str_short()}, and called with {found.str_short()}. "
                     "A graph has fixed shapes and dtypes: trace the function again for others."
                 )
-        return [lax.asarray(leaf) for leaf in leaves]
+        return [jnp.asarray(leaf) for leaf in leaves]
 
     # --- differentiating ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Read ``registry.py`` for what a rule is, then any section (``elementwise.py`` is
 """
 
 from twograd.rules import elementwise as elementwise
+from twograd.rules import shape as shape
 from twograd.rules.accumulate import accumulate as accumulate
 from twograd.rules.accumulate import unbroadcast as unbroadcast
 from twograd.rules.registry import Rule as Rule
