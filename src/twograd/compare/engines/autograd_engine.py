@@ -1,0 +1,68 @@
+"""HIPS autograd: a tape over NumPy, the ancestor of ``jax.grad``."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from twograd.compare.engines.protocol import Built, Engine, Ops, Program, Stage
+from twograd.compare.engines.xla import sgd
+
+
+class Autograd(Engine):
+    name = "autograd"
+    title = "HIPS autograd"
+    kind = "dynamic"
+    family = "autograd"
+    distribution = "autograd"
+    install = "twograd[peers]"
+    ops = Ops("autograd.numpy", None, "HIPS autograd")
+
+    def unavailable(self) -> str:
+        return super().unavailable() or ("runs on NumPy, and NumPy not on a GPU" if self.device == "gpu" else "")
+
+    def arrays(self, tree: Any) -> Any:
+        return jax.tree.map(np.array, tree)
+
+    def numpy(self, tree: Any) -> Any:
+        return jax.tree.map(np.asarray, tree)
+
+    def value_and_grad(self, f: Program) -> Program:
+        import autograd
+
+        return autograd.value_and_grad(f)  # type: ignore[call-arg, reportCallIssue]
+
+    def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        from autograd.core import VJPNode
+        from autograd.tracer import new_box
+
+        params, *batch = inputs
+        value_and_grad = self.value_and_grad(f)
+
+        def step():
+            _, grads = value_and_grad(*inputs)
+            return sgd(params, grads)
+
+        def record():
+            return f(new_box(params, 0, VJPNode.new_root()), *batch)
+
+        return Built(
+            stages={
+                "forward+backward": lambda: value_and_grad(*inputs),
+                "step": step,
+                "forward": lambda: f(*inputs),
+                "record": record,
+            },
+            counts=lambda: {"forward nodes": _count_nodes(record()._node)},
+        )
+
+
+def _count_nodes(node: Any) -> int:
+    """The nodes that can be reached from a result's, the parameters themselves not counted."""
+    seen, waiting = set(), [node]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(node.parents)
+    return sum(bool(node.parents) for node in seen)

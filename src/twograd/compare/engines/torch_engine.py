@@ -1,0 +1,121 @@
+"""PyTorch's own autograd, eager, with NumPy's names in front of it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+
+from twograd.compare.engines.protocol import LEARNING_RATE, Built, Engine, Ops, Program, Stage
+
+
+class Torch(Engine):
+    name = "torch"
+    title = "PyTorch, eager"
+    kind = "dynamic"
+    family = "torch"
+    distribution = "torch"
+    install = "twograd[torch]"
+    ops = Ops("twograd.compare.engines.torch_numpy", "torch.nn.functional", "PyTorch")
+
+    def unavailable(self) -> str:
+        reason = super().unavailable()
+        if not reason and self.device == "gpu":
+            import torch
+
+            if not torch.cuda.is_available():
+                return "the installed torch cannot use this GPU"
+        return reason
+
+    def arrays(self, tree: Any) -> Any:
+        import torch
+
+        def tensor(array):
+            array = np.array(array)  # a copy: PyTorch may write to what it is given
+            if np.issubdtype(array.dtype, np.integer):
+                array = array.astype(np.int64)  # what PyTorch wants of labels and indices
+            return torch.from_numpy(array).to("cuda" if self.device == "gpu" else "cpu")
+
+        return jax.tree.map(tensor, tree)
+
+    def numpy(self, tree: Any) -> Any:
+        return jax.tree.map(lambda tensor: tensor.detach().cpu().numpy(), tree)
+
+    def value_and_grad(self, f: Program) -> Program:
+        import torch
+
+        def value_and_grad(params, *batch):
+            leaves, treedef = jax.tree.flatten(params)
+            leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+            loss = f(jax.tree.unflatten(treedef, leaves), *batch)
+            grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+            grads = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads, strict=True)]
+            return loss.detach(), jax.tree.unflatten(treedef, grads)
+
+        return value_and_grad
+
+    def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        import torch
+
+        params, *batch = inputs
+        value_and_grad = self.value_and_grad(f)
+        synchronize = torch.cuda.synchronize if self.device == "gpu" else lambda: None
+
+        def finished(result):
+            synchronize()
+            return result
+
+        def record():
+            leaves = jax.tree.map(lambda leaf: leaf.detach().requires_grad_(), params)
+            return finished((leaves, f(leaves, *batch)))
+
+        def forward():
+            with torch.no_grad():
+                return finished(f(params, *batch))
+
+        def step():
+            _, grads = value_and_grad(params, *batch)
+            with torch.no_grad():
+                return finished(jax.tree.map(lambda p, g: p - LEARNING_RATE * g, params, grads))
+
+        kept: list[Any] = []  # the tape that the stage "backward" walks again and again
+
+        def backward():
+            if not kept:
+                kept.extend(record())
+            leaves, loss = kept
+            return finished(torch.autograd.grad(loss, jax.tree.leaves(leaves), retain_graph=True, allow_unused=True))
+
+        def counts():
+            saved = SimpleNamespace(storages={})
+
+            def pack(tensor):
+                storage = tensor.untyped_storage()
+                saved.storages[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                _, loss = record()
+            return {"forward nodes": _count_nodes(loss.grad_fn), "saved bytes": sum(saved.storages.values())}
+
+        return Built(
+            stages={
+                "forward+backward": lambda: finished(value_and_grad(params, *batch)),
+                "step": step,
+                "forward": forward,
+                "record": record,
+                "backward": backward,
+            },
+            counts=counts,
+        )
+
+
+def _count_nodes(root: Any) -> int:
+    """The functions that can be reached from a result's ``grad_fn``, without those that only accumulate into leaves."""
+    seen, waiting = set(), [root]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen and type(node).__name__ != "AccumulateGrad":
+            seen.add(node)
+            waiting.extend(function for function, _ in node.next_functions)
+    return len(seen)

@@ -1,0 +1,205 @@
+"""What a comparison file declares, and how it is found.
+
+What flows in: the name of a file in ``comparisons/``, or a path. What flows out: a :class:`Declaration`. Read
+:class:`Comparison` first. A whole file, ``comparisons/op_chain.py`` say, looks like this::
+
+    \"\"\"How does the cost of an op depend on the size of its tensors?
+
+    Whatever else a reader should know; the first line is the question that the report answers.
+    \"\"\"
+
+    from twograd.compare import Comparison, grid
+
+
+    def inputs(rng, *, size, depth):
+        weights = [rng.standard_normal((size, size)) / size**0.5 for _ in range(depth)]
+        return weights, rng.standard_normal((8, size))
+
+
+    def loss(ops, weights, x):
+        for w in weights:
+            x = ops.np.tanh(x @ w)
+        return ops.np.mean(x * x)
+
+
+    comparison = Comparison(
+        inputs=inputs,
+        loss=loss,
+        cases=grid(size=(8, 64, 512), depth=(4, 64)),
+        quick=grid(size=(8, 128), depth=(8,)),
+    )
+
+- ``inputs(rng, **case)`` returns ``(params, *batch)``: pytrees (lists, tuples, dicts) of NumPy arrays. Floating arrays
+  are cast to the run's dtype, integers stay integers. ``params`` is what the gradient is taken of. ``rng`` is a NumPy
+  Generator whose seed depends on ``--seed``, the comparison's name and the case: every engine gets the same numbers.
+- ``loss(ops, params, *batch)`` returns a scalar. It is written once. ``ops.np`` is numpy-like: ``twograd.numpy`` for
+  this project's engines, ``jax.numpy``, ``autograd.numpy``, and for PyTorch a facade with NumPy's names. ``ops.F`` is
+  functional, with PyTorch's names and layouts (``conv2d, max_pool2d, relu, linear, cross_entropy, log_softmax`` ...):
+  ``twograd.nn.functional`` or ``torch.nn.functional``; HIPS autograd has none, so there such a program is skipped.
+  Methods and operators that all arrays have (``x @ w``, ``x * y``, ``x[0]``, ``x.shape``, ``x.reshape(...)``) are
+  fine; a method that not all have alike (``x.max(axis=1)``) is better written as ``ops.np.max(x, axis=1)``.
+- ``variants`` replaces ``loss`` where the paradigms force it: ``{"graph": loss_with_while_loop}``. The key is an
+  engine's name (``graph``) or its family's (``twograd, jax, torch, autograd``); the name wins. A text instead of a
+  function skips the engine, and is shown as the reason.
+- A parameter that ``loss`` or a variant names keyword-only is given the case's axis of that name::
+
+      def loss(ops, params, x, *, order): ...
+
+- ``cases`` and ``quick`` are lists of dicts from axis to value; :func:`grid` makes their product. The axes that are
+  numbers become the x axes of the scaling charts. With one set of inputs only, leave ``cases`` out.
+- ``experiment(context)`` yields anything else worth showing, as :class:`Table`, :class:`Curves`, :class:`Observation`
+  (a sentence computed from data) or :class:`Listing` of :mod:`twograd.compare.results`. It runs after the timed cases;
+  ``context`` is a :class:`twograd.compare.runner.Context`. A comparison may consist of an experiment alone.
+- ``engines`` limits which engines take part, where others would teach nothing.
+"""
+
+import ast
+import functools
+import importlib.util
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from twograd.compare.errors import CompareError, UnknownName, Unsupported
+from twograd.compare.results import Finding
+
+Axes = Mapping[str, int | float | str]
+Loss = Callable[..., Any]
+
+
+def grid(**axes: Sequence[int | float | str]) -> list[dict[str, int | float | str]]:
+    """Every combination of the axes' values: ``grid(size=(8, 64), depth=(1,))`` is two cases."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The declaration of a comparison; the module's docstring explains each field."""
+
+    inputs: Callable[..., tuple[Any, ...]] | None = None
+    loss: Loss | None = None
+    cases: Sequence[Axes] = ({},)
+    quick: Sequence[Axes] | None = None
+    variants: Mapping[str, Loss | str] = field(default_factory=dict)
+    experiment: Callable[[Any], Iterable[Finding]] | None = None
+    engines: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss is None and self.experiment is None:
+            raise TypeError("a Comparison needs a loss or an experiment")
+        if self.loss is not None and self.inputs is None:
+            raise TypeError("a Comparison with a loss needs inputs")
+
+    @property
+    def has_cases(self) -> bool:
+        return self.loss is not None
+
+    def program(self, engine: str, family: str, axes: Axes) -> Loss:
+        """``loss(ops, params, *batch)`` for one engine at one case. Raises Unsupported where a variant says so."""
+        loss = self.variants.get(engine, self.variants.get(family, self.loss))
+        if isinstance(loss, str) or loss is None:
+            raise Unsupported(loss or "this comparison has no timed program")
+        keywords = [p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        return functools.partial(loss, **{name: axes[name] for name in keywords if name in axes})
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A comparison file: its name and text, known without running it, and by :meth:`load` what it declares."""
+
+    name: str
+    path: Path
+    question: str
+    description: str
+    source: str
+
+    def load(self) -> Comparison:
+        """Runs the file. Raises CompareError, naming the line, where it raises or declares no comparison."""
+        try:
+            module = _import_file(self.path)
+        except Exception as error:
+            raise CompareError(
+                f"{self.path}{_line_in(self.path, error)}: does not import ({type(error).__name__}: {error}). "
+                f"Mend the file, or leave it out with --only."
+            ) from error
+        comparison = getattr(module, "comparison", None)
+        if not isinstance(comparison, Comparison):
+            raise CompareError(
+                f"{self.path}: declares no comparison; it needs a line 'comparison = Comparison(...)' "
+                f"(see the docstring of twograd.compare.program)."
+            )
+        return comparison
+
+
+def find(names: Sequence[str] = ()) -> list[Declaration]:
+    """The comparisons of these names or paths; without any, all that the project has, sorted by name."""
+    known = {path.stem: path for path in sorted(directory().glob("*.py")) if not path.stem.startswith("_")}
+    if not names:
+        return [_read(path) for path in known.values()]
+    return [_read(_resolve(name, known)) for name in dict.fromkeys(names)]
+
+
+def directory() -> Path:
+    """Where the project's comparisons lie: inside the package in a wheel, at the top level in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "comparisons", package.parents[1] / "comparisons"):
+        if candidate.is_dir():
+            return candidate
+    raise CompareError("the folder comparisons/ is missing from this installation; install twograd again.")
+
+
+def _resolve(name: str, known: Mapping[str, Path]) -> Path:
+    if name in known:
+        return known[name]
+    if name.endswith(".py") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise CompareError(f"no such comparison file: {name}. `twograd list` names those that exist.")
+        return path
+    raise UnknownName("comparison", name, known)
+
+
+def _read(path: Path) -> Declaration:
+    """The file's text and docstring; a file that does not even parse still has a name, so that it can be reported."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompareError(f"{path}: cannot be read ({error}).") from error
+    try:
+        docstring = ast.get_docstring(ast.parse(source)) or ""
+    except (SyntaxError, ValueError):
+        docstring = ""
+    question, _, description = docstring.partition("\n")
+    return Declaration(path.stem, path, question.strip(), description.strip(), source)
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"twograd_comparison_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look a module up by its name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    """``:LINE`` of the innermost frame of ``error`` that is in ``path``, or nothing."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f":{error.lineno}"
+    line, traceback = "", error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(path):
+            line = f":{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return line

@@ -1,0 +1,399 @@
+"""Runs comparisons: every case through every engine, gradients first, then the clock, then the file.
+
+What flows in: declarations (:mod:`twograd.compare.program`) and :class:`Settings`. What flows out: :class:`Results`,
+written to ``results.json`` after each comparison. Read :func:`run`, then :func:`run_case`: a case is built and called
+once by each engine, all gradients are checked, and only what agrees is timed, all engines in the same rounds.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import itertools
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from twograd.compare import check, environment, timing
+from twograd.compare.engines import Built, Engine, Ops, create
+from twograd.compare.errors import CompareError, Unsupported
+from twograd.compare.program import Axes, Comparison, Declaration
+from twograd.compare.results import (
+    CaseResult,
+    ComparisonResult,
+    EngineInfo,
+    Measurement,
+    Results,
+    Row,
+    Settings,
+    load,
+    save,
+)
+
+RESULTS_FILE = "results.json"
+
+QUICK_BUDGET = 270.0
+"""Seconds for all comparisons together with ``--quick``; the report's own drawing stays within the five minutes."""
+
+MAX_BUILDS = 5
+
+JAX_OPS = Ops("jax.numpy", "twograd.nn.functional", "JAX")
+
+Progress = Callable[[str], None]
+"""Is told what comes next; never called while a sample is taken."""
+
+
+def run(
+    declarations: Sequence[Declaration],
+    settings: Settings,
+    out: Path | None = None,
+    budget: float | None = None,
+    progress: Progress = lambda _: None,
+) -> Results:
+    """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
+
+    A ``results.json`` of equal settings in ``out`` is gone on with: what it holds and has not changed since is not run
+    again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it.
+    """
+    with on_device(settings.device), jax.enable_x64(settings.dtype == "float64"):
+        engines, infos = _engines(settings)
+        results = _resumed(out, settings) if out is not None else None
+        if results is None:
+            results = Results(settings, started=_now())
+        results.environment, results.engines = environment.stamp(settings), infos
+        end = time.monotonic() + (budget if budget is not None else float("inf"))
+        for position, declaration in enumerate(declarations):
+            finished = results.comparison(declaration.name)
+            if finished is not None and finished.status == "done" and finished.source == declaration.source:
+                progress(f"{declaration.name}: kept from the earlier run")
+                continue
+            share = (end - time.monotonic()) / (len(declarations) - position)
+            result = run_comparison(declaration, settings, engines, infos, share, progress)
+            results.comparisons = [c for c in results.comparisons if c.name != declaration.name] + [result]
+            results.finished = _now()
+            if out is not None:
+                save(results, out / RESULTS_FILE)
+    return results
+
+
+def run_comparison(
+    declaration: Declaration,
+    settings: Settings,
+    engines: Mapping[str, Engine],
+    infos: Sequence[EngineInfo],
+    seconds: float,
+    progress: Progress = lambda _: None,
+) -> ComparisonResult:
+    """One comparison within about ``seconds``. Whatever it raises is recorded, and stops nothing else."""
+    result = ComparisonResult(declaration.name, declaration.question, declaration.description, declaration.source)
+    start = time.monotonic()
+    if seconds <= 0:
+        result.status, result.error = "skipped", "the time budget was spent before it began"
+        return result
+    try:
+        comparison = declaration.load()
+        taking_part = {n: e for n, e in engines.items() if comparison.engines is None or n in comparison.engines}
+        absent = [
+            Row(info.name, "skipped", info.reason)
+            for info in infos
+            if not info.available and (comparison.engines is None or info.name in comparison.engines)
+        ]
+        cases = comparison.cases if comparison.quick is None or not settings.quick else comparison.quick
+        cases = list(cases) if comparison.has_cases else []
+        shares = len(cases) + (comparison.experiment is not None)
+        result.axes = list(dict.fromkeys(itertools.chain.from_iterable(cases)))
+        for position, axes in enumerate(cases):
+            left = seconds - (time.monotonic() - start)
+            deadline = time.monotonic() + left / (shares - position)
+            tell = functools.partial(_tell, progress, f"{declaration.name} [{case_name(axes)}]")
+            case = run_case(
+                declaration.name, comparison, axes, settings, engines=taking_part, deadline=deadline, tell=tell
+            )
+            case.rows += absent
+            result.cases.append(case)
+        if comparison.experiment is not None:
+            progress(f"{declaration.name}: experiment")
+            context = Context(settings, comparison, taking_part, result.cases, declaration.name, start + seconds)
+            result.findings.extend(comparison.experiment(context))
+    except CompareError as error:
+        result.status, result.error = "failed", str(error)
+    except Exception as error:
+        result.status, result.error = "failed", _describe(error, declaration.path)
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def run_case(
+    comparison_name: str,
+    comparison: Comparison,
+    axes: Axes,
+    settings: Settings,
+    engines: Mapping[str, Engine],
+    deadline: float = float("inf"),
+    tell: Progress = lambda _: None,
+) -> CaseResult:
+    """One case through all engines: build and first call, check, and, where the settings ask for it, time."""
+    case = CaseResult(case_name(axes), dict(axes))
+    inputs = make_inputs(comparison, comparison_name, axes, settings)
+    ready: dict[str, Ready] = {}
+    for engine in engines.values():
+        tell(f"{engine.name}: build and first call")
+        built = _build(engine, comparison, axes, inputs)
+        if isinstance(built, Ready):
+            ready[engine.name] = built
+        case.rows.append(built.row if isinstance(built, Ready) else built)
+
+    tell("checking gradients")
+    known = _witnesses(comparison, axes, inputs, settings.seed)
+    gradients = {name: (entry.engine, entry.gradient) for name, entry in ready.items()}
+    for name, entry in list(ready.items()):
+        entry.row.checks, reason = check.examine(entry.engine, entry.gradient, known, gradients, settings.dtype)
+        if reason:
+            entry.row.status, entry.row.reason = "mismatch", reason
+            entry.row.stages.clear()
+            del ready[name]
+
+    if settings.timed:
+        for name, entry in ready.items():
+            tell(f"{name}: building again")
+            _build_again(entry, comparison, axes, inputs, settings, deadline)
+        tell("timing all engines in turns")
+        subjects = {(name, stage): f for name, entry in ready.items() for stage, f in entry.built.stages.items()}
+        for (name, stage), measurement in timing.measure(subjects, _plan(settings), settings.seed, deadline).items():
+            ready[name].row.stages[stage] = measurement
+    for entry in ready.values():
+        if not settings.timed:
+            entry.row.stages.clear()
+        _describe_program(entry)
+    return case
+
+
+def case_name(axes: Axes) -> str:
+    """``size=8, depth=2``; a case without axes is called ``only case``."""
+    return ", ".join(f"{axis}={value}" for axis, value in axes.items()) or "only case"
+
+
+def make_inputs(comparison: Comparison, name: str, axes: Axes, settings: Settings) -> tuple[Any, ...]:
+    """``(params, *batch)`` as NumPy arrays of the run's dtype, the same for every engine and every run of this seed."""
+    assert comparison.inputs is not None, name
+    made = comparison.inputs(generator(settings.seed, name, case_name(axes)), **axes)
+    return jax.tree.map(lambda leaf: cast(leaf, settings.dtype), tuple(made))
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A generator of its own for each name (crc32: Python's own hash of a string changes from run to run)."""
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def cast(leaf: Any, dtype: str) -> np.ndarray:
+    """Floating numbers in the run's dtype, integers as int32 (JAX's default), anything else as it is."""
+    array = np.asarray(leaf)
+    if np.issubdtype(array.dtype, np.floating):
+        return array.astype(dtype)
+    return array.astype(np.int32) if np.issubdtype(array.dtype, np.integer) else array
+
+
+# --- the parts of a case ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An engine that has computed a gradient of the case: what it built, and what it found."""
+
+    engine: Engine
+    row: Row
+    built: Built
+    gradient: check.Gradient
+
+
+def _build(engine: Engine, comparison: Comparison, axes: Axes, inputs: tuple[Any, ...]) -> Ready | Row:
+    """Builds a case with one engine and calls it once: that result is what is checked, its time is the first call's.
+
+    Where the engine cannot do it, the row that says so.
+    """
+    stopwatch = timing.Stopwatch()
+    try:
+        program = _program(comparison, engine.name, engine.family, axes, engine.ops)
+        arrays = engine.arrays(inputs)
+        jax.clear_caches()  # every engine starts as in a fresh process, whoever came before
+        built = engine.build(program, arrays, stopwatch)
+        with stopwatch("first call"):
+            loss, grads = built.stages["forward+backward"]()
+        gradient = check.Gradient.of(*engine.numpy((loss, grads)))
+    except Unsupported as reason:
+        return Row(engine.name, "skipped", str(reason))
+    except Exception as error:
+        return Row(engine.name, "failed", _describe(error))
+    row = Row(engine.name, "ok", loss=gradient.loss, stages=stopwatch.measurements())
+    return Ready(engine, row, built, gradient)
+
+
+def _build_again(
+    entry: Ready, comparison: Comparison, axes: Axes, inputs: tuple[Any, ...], settings: Settings, deadline: float
+) -> None:
+    """Repeats what is paid once, from empty caches, while that is cheap, so that it has a median too."""
+    stages = entry.row.stages
+    for _ in range(MAX_BUILDS - 1):
+        spent = sum(sum(measurement.seconds) for measurement in stages.values())
+        again = None
+        if spent < settings.min_time and time.monotonic() < deadline:
+            again = _build(entry.engine, comparison, axes, inputs)
+        if not isinstance(again, Ready):
+            return
+        for stage, measurement in again.row.stages.items():
+            stages[stage] = Measurement(stages[stage].seconds + measurement.seconds)
+
+
+def _witnesses(comparison: Comparison, axes: Axes, inputs: tuple[Any, ...], seed: int) -> check.Witnesses:
+    """The outside oracles; none where the program has no form in JAX."""
+    try:
+        program = _program(comparison, "jax-jit", "jax", axes, JAX_OPS)
+        return check.witnesses(program, inputs, generator(seed, "directions"))
+    except Unsupported:
+        return check.Witnesses(None, [])
+
+
+def _program(comparison: Comparison, engine: str, family: str, axes: Axes, ops: Ops) -> Callable[..., Any]:
+    loss = comparison.program(engine, family, axes)
+
+    def program(params: Any, *batch: Any) -> Any:
+        return loss(ops, params, *batch)
+
+    return program
+
+
+def _plan(settings: Settings) -> timing.Plan:
+    return timing.Plan(settings.min_time, settings.min_rounds, 4 * settings.min_time, settings.warmup_cap)
+
+
+def _describe_program(entry: Ready) -> None:
+    """Counts and texts; an engine that cannot give them still has its timings."""
+    try:
+        entry.row.counts, entry.row.texts = dict(entry.built.counts()), dict(entry.built.texts())
+    except Exception as error:
+        entry.row.notes.append(f"no counts: {_describe(error)}")
+
+
+def _describe(error: BaseException, path: Path | None = None) -> str:
+    """One line: the error's type and text, and, with ``path``, the innermost line of that file that it came through."""
+    text = " ".join(str(error).split())
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if path and frame.filename == str(path)
+    ]
+    where = f"{path}:{lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {text[:500]}" if text else f"{where}{type(error).__name__}"
+
+
+def _tell(progress: Progress, prefix: str, text: str) -> None:
+    progress(f"{prefix} {text}")
+
+
+# --- what an experiment is given --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Context:
+    """What ``experiment(context)`` may use.
+
+    ``engines`` are those selected and available, by name; ``cases`` are the measured cases of the same comparison.
+    """
+
+    settings: Settings
+    comparison: Comparison
+    engines: Mapping[str, Engine]
+    cases: Sequence[CaseResult]
+    name: str
+    deadline: float = field(default=float("inf"))
+
+    @property
+    def quick(self) -> bool:
+        return self.settings.quick
+
+    def rng(self, *names: str) -> np.random.Generator:
+        """A seeded NumPy generator, a different one for each name."""
+        return generator(self.settings.seed, self.name, *names)
+
+    def cast(self, tree: Any) -> Any:
+        """A pytree of arrays in the run's dtype, still NumPy's."""
+        return jax.tree.map(lambda leaf: cast(leaf, self.settings.dtype), tree)
+
+    def program(self, engine: str, **axes: int | float | str) -> Callable[..., Any]:
+        """The comparison's loss as ``f(params, *batch)`` in the namespaces of ``engine``. May raise Unsupported."""
+        chosen = self.engines[engine]
+        return _program(self.comparison, engine, chosen.family, axes, chosen.ops)
+
+    def measure(self, subjects: Mapping[str, timing.Subject]) -> dict[str, Measurement]:
+        """Times functions of no arguments in interleaved rounds; each must return only when its result is there."""
+        return timing.measure(subjects, _plan(self.settings), self.settings.seed, self.deadline)
+
+    def seconds_left(self) -> float:
+        """Of this comparison's share of the time budget."""
+        return self.deadline - time.monotonic()
+
+
+# --- engines, device, resuming ----------------------------------------------------------------------------------------
+
+
+def quick_settings(**changes: Any) -> Settings:
+    """The settings of ``--quick``."""
+    quick = Settings(quick=True, min_time=0.05, min_rounds=7, warmup_cap=0.25)
+    return dataclasses.replace(quick, **changes)
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``gpu``; ``auto`` is what JAX would use. Raises CompareError where there is no GPU."""
+    if device == "auto":
+        return "cpu" if jax.default_backend() == "cpu" else "gpu"
+    try:
+        jax.devices(device)
+    except RuntimeError as error:
+        raise CompareError(
+            f"no {device.upper()} here that JAX can use; run with --device cpu, or install twograd[cuda12]."
+        ) from error
+    return device
+
+
+@contextlib.contextmanager
+def on_device(device: str) -> Iterator[None]:
+    """New arrays go to the first device of this kind."""
+    with jax.default_device(jax.devices(resolve_device(device))[0]):
+        yield
+
+
+def _engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
+    """The engines that can run, and what is said of all that were asked for."""
+    engines, infos = {}, []
+    for name in settings.engines:
+        engine = create(name, settings.device)
+        reason = engine.unavailable()
+        version = "" if reason else engine.version()
+        infos.append(EngineInfo(name, engine.title, engine.kind, engine.family, version, not reason, reason))
+        if not reason:
+            engines[name] = engine
+    return engines, infos
+
+
+def _resumed(out: Path, settings: Settings) -> Results | None:
+    """The results in ``out``, if any. Raises CompareError where they were found under other settings."""
+    path = out / RESULTS_FILE
+    if not path.exists():
+        return None
+    results = load(path)
+    for setting in dataclasses.fields(settings):
+        old, new = getattr(results.settings, setting.name), getattr(settings, setting.name)
+        if old != new:
+            raise CompareError(
+                f"{path} was made with {setting.name}={old}, not {new}; choose another --out, or remove the file."
+            )
+    return results
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,91 @@
+"""What follows from raw samples: ratios and break-even points with their intervals, and marks for noise.
+
+What flows in: :class:`~twograd.compare.results.Measurement` and :class:`~twograd.compare.results.Row`. What flows out:
+numbers with 95 % intervals by the percentile bootstrap (Efron and Tibshirani 1993, section 13.3), seeded, so that the
+same file always gives the same report. Read :func:`ratio`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from twograd.compare.results import ONE_TIME_STAGES, Measurement, Row
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+NOISY, VERY_NOISY = 0.10, 0.25
+"""Interquartile range over median, above which a timing is marked ``!`` or ``!!`` (torch.utils.benchmark's limits)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval. Any of the three may be ``inf``."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def ratio(a: Measurement, b: Measurement, seed: int = 0) -> Interval:
+    """How many times as long ``a`` takes as ``b``, by their medians."""
+    medians_a, medians_b = _resampled_medians(a, b, seed)
+    return _interval(a.median / b.median, medians_a / medians_b)
+
+
+def clearly_different(interval: Interval) -> bool:
+    """Whether the interval of a ratio leaves out 1; otherwise the report says "no clear difference"."""
+    return not interval.low <= 1.0 <= interval.high
+
+
+def one_time_cost(row: Row) -> float:
+    """Seconds until the first gradient is there, without what any later call costs as well."""
+    paid = sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages)
+    return max(0.0, paid - row.stages["forward+backward"].median)
+
+
+def break_even(compiled: Row, uncompiled: Row, seed: int = 0) -> Interval:
+    """After how many gradients the ``compiled`` row has caught up with the ``uncompiled`` one; ``inf`` means never.
+
+    It solves ``C1 + n s1 = C0 + n s0`` for n, where C is what each pays once and s the steady time per gradient. At
+    least 1: the first gradient is the first chance to be ahead. The interval reflects the spread of the steady times;
+    what is paid once is sampled too rarely to have a distribution of its own.
+    """
+    a, b = compiled.stages["forward+backward"], uncompiled.stages["forward+backward"]
+    extra = one_time_cost(compiled) - one_time_cost(uncompiled)
+    medians_a, medians_b = _resampled_medians(a, b, seed)
+    return _interval(_catch_up(extra, b.median - a.median), np.vectorize(_catch_up)(extra, medians_b - medians_a))
+
+
+def noise_mark(measurement: Measurement) -> str:
+    """``!`` or ``!!`` with the spread in per cent where a timing is noisy, else nothing."""
+    spread = measurement.spread
+    mark = "!!" if spread > VERY_NOISY else "!" if spread > NOISY else ""
+    return f"({mark}{100 * spread:.0f}%)" if mark else ""
+
+
+def _catch_up(extra: float, gain: float) -> float:
+    """The first n >= 1 with ``extra <= n * gain``."""
+    if extra <= gain:
+        return 1.0
+    return float(math.ceil(extra / gain)) if gain > 0 else math.inf
+
+
+def _resampled_medians(a: Measurement, b: Measurement, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Medians of bootstrap resamples of both.
+
+    Sample i of both was taken in round i, so rounds are resampled, not samples: what slowed a whole round cancels. An
+    engine that left early has fewer rounds; the two are then resampled apart.
+    """
+    rng = np.random.default_rng(seed)
+    x, y = np.array(a.seconds), np.array(b.seconds)
+    rounds_x = rng.integers(len(x), size=(RESAMPLES, len(x)))
+    rounds_y = rounds_x if len(x) == len(y) else rng.integers(len(y), size=(RESAMPLES, len(y)))
+    return np.median(x[rounds_x], axis=1), np.median(y[rounds_y], axis=1)
+
+
+def _interval(estimate: float, resampled: np.ndarray) -> Interval:
+    tail = (1 - CONFIDENCE) / 2
+    # "inverted_cdf" picks a sample; interpolating between a number and infinity would be NaN.
+    low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
+    return Interval(float(estimate), float(low), float(high))

@@ -1,0 +1,140 @@
+"""The clock: what is paid once is timed as it happens, what is paid at each call is sampled in interleaved rounds.
+
+What flows in: functions that take nothing, run one stage once, and return when its result is there. What flows out:
+:class:`~twograd.compare.results.Measurement`, raw samples. Read :func:`measure`.
+
+The rules are those of timeit, pyperf and torch.utils.benchmark: ``perf_counter_ns``; enough calls per sample that the
+clock does not matter; no garbage collection within a sample; a warm-up until the time has settled; and one sample of
+every subject per round, in an order drawn anew for each round, so that a machine that slows down slows all of them.
+"""
+
+import contextlib
+import gc
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from twograd.compare.results import Measurement
+
+Subject = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
+
+MIN_SAMPLE = 1e-3
+"""Seconds that a sample must last."""
+
+SETTLED = 0.05
+"""Relative difference of two successive medians at which the warm-up ends."""
+
+FEWEST_SAMPLES = 5
+"""A subject that uses up its time may leave after this many rounds, and not before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to sample: per subject ``min_time`` seconds in at least ``min_rounds`` samples, but never more than
+    ``max_time`` once there are :data:`FEWEST_SAMPLES`; and a warm-up of at most ``warmup_cap`` seconds."""
+
+    min_time: float = 0.5
+    min_rounds: int = 20
+    max_time: float = 2.0
+    warmup_cap: float = 1.0
+
+
+@dataclass
+class Stopwatch:
+    """Times blocks by name: ``with stopwatch("trace"): ...``; a name may come up again, in a later build."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        with no_garbage_collection():
+            start = time.perf_counter_ns()
+            yield
+            self.seconds.setdefault(name, []).append((time.perf_counter_ns() - start) * 1e-9)
+
+    def measurements(self) -> dict[str, Measurement]:
+        return {name: Measurement(tuple(seconds)) for name, seconds in self.seconds.items()}
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Cyclic garbage collection is off within, and as it was afterwards."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def sample(subject: Subject, loops: int) -> float:
+    """Seconds per call, over ``loops`` calls."""
+    with no_garbage_collection():
+        start = time.perf_counter_ns()
+        for _ in range(loops):
+            subject()
+        return (time.perf_counter_ns() - start) * 1e-9 / loops
+
+
+def measure(
+    subjects: Mapping[Key, Subject], plan: Plan, seed: int = 0, deadline: float = float("inf")
+) -> dict[Key, Measurement]:
+    """Samples all ``subjects`` in interleaved rounds.
+
+    ``deadline`` is a ``time.monotonic()`` after which no further round starts. Every subject has at least one sample.
+    """
+    warm = {key: _warm_up(subject, plan.warmup_cap) for key, subject in subjects.items()}
+    samples: dict[Key, list[float]] = {key: [] for key in subjects}
+    spent = dict.fromkeys(subjects, 0.0)
+    rng = np.random.default_rng(seed)
+    active = list(subjects)
+    gc.collect()
+    while active:
+        for index in rng.permutation(len(active)):
+            key = active[index]
+            seconds = sample(subjects[key], warm[key].loops)
+            samples[key].append(seconds)
+            spent[key] += seconds * warm[key].loops
+        if time.monotonic() > deadline:
+            break
+        active = [key for key in active if not _enough(len(samples[key]), spent[key], plan)]
+    return {
+        key: Measurement(tuple(samples[key]), warm[key].loops, warm[key].calls, warm[key].settled) for key in subjects
+    }
+
+
+def _enough(rounds: int, spent: float, plan: Plan) -> bool:
+    if rounds >= plan.min_rounds and spent >= plan.min_time:
+        return True
+    return rounds >= FEWEST_SAMPLES and spent >= plan.max_time
+
+
+@dataclass(frozen=True)
+class _Warm:
+    loops: int
+    calls: int
+    settled: bool
+
+
+def _warm_up(subject: Subject, cap: float) -> _Warm:
+    """Calls ``subject`` until two successive medians of three samples agree, at least three times, at most for ``cap``.
+
+    The first samples after a compilation are slow, also where nothing is compiled any more (jax-ml/jax#18622).
+    """
+    end = time.monotonic() + cap
+    seconds = [sample(subject, 1) for _ in range(3)]
+    loops = max(1, round(MIN_SAMPLE / max(min(seconds), 1e-9)))
+    calls, previous = 3, statistics.median(seconds)
+    while time.monotonic() < end:
+        median = statistics.median(sample(subject, loops) for _ in range(3))
+        calls += 3 * loops
+        if abs(median - previous) <= SETTLED * previous:
+            return _Warm(max(1, round(MIN_SAMPLE / max(median, 1e-9))), calls, settled=True)
+        previous = median
+    return _Warm(max(1, round(MIN_SAMPLE / max(previous, 1e-9))), calls, settled=False)
