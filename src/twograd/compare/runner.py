@@ -46,8 +46,8 @@ MAX_BUILDS = 5
 
 JAX_OPS = Ops("jax.numpy", "twograd.nn.functional", "JAX")
 
-Progress = Callable[[str], None]
-"""Is told what comes next; never called while a sample is taken."""
+Progress = Callable[[str, str], None]
+"""Is told the cell that is being worked on, and what is done there next; never called while a sample is taken."""
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
     settings: Settings,
     out: Path | None = None,
     budget: float | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> Results:
     """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
 
@@ -72,7 +72,7 @@ def run(
         for position, declaration in enumerate(declarations):
             finished = results.comparison(declaration.name)
             if finished is not None and finished.status == "done" and finished.source == declaration.source:
-                progress(f"{declaration.name}: kept from the earlier run")
+                progress(declaration.name, "kept from the earlier run")
                 continue
             share = (end - time.monotonic()) / (len(declarations) - position)
             result = run_comparison(declaration, settings, engines, infos, share, progress)
@@ -89,7 +89,7 @@ def run_comparison(
     engines: Mapping[str, Engine],
     infos: Sequence[EngineInfo],
     seconds: float,
-    progress: Progress = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> ComparisonResult:
     """One comparison within about ``seconds``. Whatever it raises is recorded, and stops nothing else."""
     result = ComparisonResult(declaration.name, declaration.question, declaration.description, declaration.source)
@@ -112,14 +112,14 @@ def run_comparison(
         for position, axes in enumerate(cases):
             left = seconds - (time.monotonic() - start)
             deadline = time.monotonic() + left / (shares - position)
-            tell = functools.partial(_tell, progress, f"{declaration.name} [{case_name(axes)}]")
+            tell = functools.partial(progress, f"{declaration.name} [{case_name(axes)}]")
             case = run_case(
                 declaration.name, comparison, axes, settings, engines=taking_part, deadline=deadline, tell=tell
             )
             case.rows += absent
             result.cases.append(case)
         if comparison.experiment is not None:
-            progress(f"{declaration.name}: experiment")
+            progress(declaration.name, "experiment")
             context = Context(settings, comparison, taking_part, result.cases, declaration.name, start + seconds)
             result.findings.extend(comparison.experiment(context))
     except CompareError as error:
@@ -137,7 +137,7 @@ def run_case(
     settings: Settings,
     engines: Mapping[str, Engine],
     deadline: float = float("inf"),
-    tell: Progress = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> CaseResult:
     """One case through all engines: build and first call, check, and, where the settings ask for it, time."""
     case = CaseResult(case_name(axes), dict(axes))
@@ -289,10 +289,6 @@ def _describe(error: BaseException, path: Path | None = None) -> str:
     ]
     where = f"{path}:{lines[-1]}: " if lines else ""
     return f"{where}{type(error).__name__}: {text[:500]}" if text else f"{where}{type(error).__name__}"
-
-
-def _tell(progress: Progress, prefix: str, text: str) -> None:
-    progress(f"{prefix} {text}")
 
 
 # --- what an experiment is given --------------------------------------------------------------------------------------

@@ -38,10 +38,14 @@ def clearly_different(interval: Interval) -> bool:
     return not interval.low <= 1.0 <= interval.high
 
 
+def time_to_first(row: Row) -> float:
+    """Seconds from a program to its first gradient: all that is paid once, and the first call."""
+    return sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages)
+
+
 def one_time_cost(row: Row) -> float:
-    """Seconds until the first gradient is there, without what any later call costs as well."""
-    paid = sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages)
-    return max(0.0, paid - row.stages["forward+backward"].median)
+    """The seconds of :func:`time_to_first` that no later call pays again."""
+    return max(0.0, time_to_first(row) - row.stages["forward+backward"].median)
 
 
 def break_even(compiled: Row, uncompiled: Row, seed: int = 0) -> Interval:
@@ -58,10 +62,8 @@ def break_even(compiled: Row, uncompiled: Row, seed: int = 0) -> Interval:
 
 
 def noise_mark(measurement: Measurement) -> str:
-    """``!`` or ``!!`` with the spread in per cent where a timing is noisy, else nothing."""
-    spread = measurement.spread
-    mark = "!!" if spread > VERY_NOISY else "!" if spread > NOISY else ""
-    return f"({mark}{100 * spread:.0f}%)" if mark else ""
+    """``!`` or ``!!`` where a timing is noisy, else nothing."""
+    return "!!" if measurement.spread > VERY_NOISY else "!" if measurement.spread > NOISY else ""
 
 
 def _catch_up(extra: float, gain: float) -> float:

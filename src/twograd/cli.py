@@ -1,0 +1,129 @@
+"""The command ``twograd``: reads the command line; the work is done in :mod:`twograd.compare.commands`.
+
+What flows in: arguments. What flows out: text on stdout (progress and errors on stderr) and an exit code: 0 all is
+well; 1 gradients disagree; 2 the question cannot be answered as asked; 3 an engine or a comparison raised; 130
+interrupted. JAX is imported only once the arguments are known to be right, so ``--help`` answers at once.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from twograd import __version__
+from twograd.compare.errors import CompareError
+
+OK, DISAGREEMENT, USAGE, FAILURE, INTERRUPTED = 0, 1, 2, 3, 130
+
+DESCRIPTION = """\
+One table of derivative rules, two autodiff engines, and the means to compare them.
+
+examples:
+  twograd list                                what there is to compare, and with what
+  twograd check --dtype float64               are all gradients right?
+  twograd bench --only op_chain --engines tape,graph,jax-jit
+  twograd report --quick                      everything in under five minutes, as one HTML file
+  twograd plot results/2026-11-23T14-24-38Z   draw the report again from its results.json
+  twograd env                                 what results would be stamped with
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = parser().parse_args(argv)
+    if options.verb is None:
+        parser().print_help()
+        return OK
+    try:
+        commands = importlib.import_module("twograd.compare.commands")
+        code = getattr(commands, options.verb)(options)
+        sys.stdout.flush()
+        return code
+    except CompareError as error:
+        print(f"twograd: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        kept = (
+            f" Finished comparisons are kept in {options.out}; go on with --out {options.out}." if _out(options) else ""
+        )
+        print(f"twograd: interrupted.{kept}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if options.verbose:
+            raise
+        print(f"twograd: internal error: {type(error).__name__}: {error} (-v shows where)", file=sys.stderr)
+        return FAILURE
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="twograd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=f"twograd {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="list|report|check|bench|plot|env")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="of the terminal's text")
+    common.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    common.add_argument("-v", "--verbose", action="store_true", help="tracebacks of internal errors")
+
+    running = argparse.ArgumentParser(add_help=False)
+    running.add_argument(
+        "--only", type=_names, default=[], metavar="A,B", help="comparisons to run: names, or paths of your own files"
+    )
+    running.add_argument("--engines", type=_names, default=[], metavar="A,B", help="engines to run (all)")
+    running.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="what to compute on (auto)")
+    running.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all floats (float32)")
+    running.add_argument("--seed", type=_natural, default=0, help="of inputs, directions and the order of timing (0)")
+    running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
+    running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
+    running.add_argument("--json", nargs="?", const="-", metavar="PATH", help="also the results as JSON; - is stdout")
+
+    timing = argparse.ArgumentParser(add_help=False)
+    timing.add_argument("--budget", type=_positive, metavar="SECONDS", help="for everything together")
+    timing.add_argument("--min-time", type=_positive, metavar="SECONDS", help="to sample each stage for (0.5)")
+    timing.add_argument("--rounds", type=_natural, metavar="N", help="samples of each stage at least (20)")
+    timing.add_argument("--warmup", type=_positive, metavar="SECONDS", help="at most, for each stage (1.0)")
+
+    def verb(name: str, help: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=help, description=help, parents=[common, *parents])
+
+    verb("list", "the comparisons and the engines")
+    verb("check", "checks all gradients, and times nothing", running)
+    verb("bench", "checks, times, and prints tables", running, timing)
+    verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
+    plot = verb("plot", "draws the report again from a results.json")
+    plot.add_argument("results", metavar="RESULTS", help="a results.json, or the folder that it lies in")
+    plot.add_argument("--out", metavar="DIR", help="folder to draw into (that of the results)")
+    verb("env", "prints the environment that results are stamped with")
+    return top
+
+
+def _out(options: argparse.Namespace) -> str | None:
+    return getattr(options, "out", None)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _natural(text: str) -> int:
+    value = int(text) if text.isdecimal() else -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 upwards")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value

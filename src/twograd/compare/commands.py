@@ -1,0 +1,145 @@
+"""What each verb of the command line does. Read :func:`report`.
+
+What flows in: the parsed arguments of :mod:`twograd.cli`. What flows out: text, files, and an exit code.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from twograd.cli import DISAGREEMENT, FAILURE, OK
+from twograd.compare import environment, program, runner, terminal
+from twograd.compare.engines import ENGINES, check_names, create
+from twograd.compare.errors import CompareError
+from twograd.compare.results import Results, Settings, load, to_json, write_atomically
+
+Options = argparse.Namespace
+
+
+def list(options: Options) -> int:
+    engines = [create(name) for name in ENGINES]
+    terminal.show_list(terminal.console(options.color), program.find(), engines)
+    return OK
+
+
+def env(options: Options) -> int:
+    stamp = environment.stamp(Settings(device=runner.resolve_device("auto")))
+    print(json.dumps(stamp, indent=2))
+    return OK
+
+
+def check(options: Options) -> int:
+    results = _run(options, timed=False)
+    if options.json != "-":
+        terminal.show_checks(terminal.console(options.color), results)
+    return exit_code(results)
+
+
+def bench(options: Options) -> int:
+    results = _run(options, timed=True)
+    if options.json != "-":
+        terminal.show_timings(terminal.console(options.color), results)
+    return exit_code(results)
+
+
+def report(options: Options) -> int:
+    if options.out is None:
+        options.out = f"results/{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H-%M-%SZ}"
+    results = _run(options, timed=True)
+    written = _draw(results, Path(options.out))
+    if options.json != "-":
+        terminal.show_outcome(terminal.console(options.color), results)
+        print(written)
+    return exit_code(results)
+
+
+def plot(options: Options) -> int:
+    source = Path(options.results)
+    source = source / runner.RESULTS_FILE if source.is_dir() else source
+    results = load(source)
+    out = writable_folder(options.out) if options.out is not None else source.parent
+    print(_draw(results, out))
+    return OK
+
+
+def exit_code(results: Results) -> int:
+    """A wrong gradient weighs more than an engine or a comparison that raised."""
+    statuses = {row.status for _, _, row in results.rows()}
+    if "mismatch" in statuses:
+        return DISAGREEMENT
+    if "failed" in statuses or any(comparison.status == "failed" for comparison in results.comparisons):
+        return FAILURE
+    return OK
+
+
+def writable_folder(name: str) -> Path:
+    """The folder ``name``, made if need be. Raises CompareError where nothing can be written to it."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CompareError(f"cannot write to the folder {name} ({error.strerror}); choose another --out.") from error
+    return folder
+
+
+def _run(options: Options, timed: bool) -> Results:
+    """Everything that can be refused is refused before the first program is built."""
+    declarations = program.find(options.only)
+    settings = _settings(options, timed)
+    out = writable_folder(options.out) if options.out is not None else None
+    json_path = None if options.json in (None, "-") else Path(options.json)
+    if json_path is not None:
+        writable_folder(str(json_path.parent))
+    budget = getattr(options, "budget", None) or (runner.QUICK_BUDGET if options.quick else None)
+    with _progress(options) as progress:
+        results = runner.run(declarations, settings, out, budget, progress)
+    for comparison in results.comparisons:
+        if comparison.status != "done":
+            print(f"twograd: {comparison.name} {comparison.status}: {comparison.error}", file=sys.stderr)
+    if options.json is not None:
+        text = json.dumps(to_json(results), indent=1, allow_nan=False) + "\n"
+        if json_path is None:
+            sys.stdout.write(text)
+        else:
+            write_atomically(json_path, text)
+    return results
+
+
+def _settings(options: Options, timed: bool) -> Settings:
+    settings = runner.quick_settings() if options.quick else Settings()
+    settings = dataclasses.replace(
+        settings,
+        timed=timed,
+        device=runner.resolve_device(options.device),
+        dtype=options.dtype,
+        seed=options.seed,
+        engines=check_names(options.engines) or [*ENGINES],
+    )
+    chosen = {"min_time": "min_time", "min_rounds": "rounds", "warmup_cap": "warmup"}
+    given = {setting: getattr(options, option, None) for setting, option in chosen.items()}
+    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+@contextlib.contextmanager
+def _progress(options: Options) -> Iterator[runner.Progress]:
+    if options.quiet:
+        yield lambda *_: None
+    else:
+        with terminal.progress(options.color) as tell:
+            yield tell
+
+
+def _draw(results: Results, out: Path) -> Path:
+    """Writes the report beside the results and returns the path of what to open."""
+    if importlib.util.find_spec("twograd.compare.report") is None:
+        return out / runner.RESULTS_FILE
+    return importlib.import_module("twograd.compare.report").write_report(results, out)

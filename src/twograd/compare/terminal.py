@@ -1,0 +1,174 @@
+"""Results as tables on the terminal, and the progress of a run; everything that needs rich.
+
+Tables follow torch.utils.benchmark: medians, one unit per table, at most four significant figures, a mark where the
+interquartile range is more than 10 % (``!``) or 25 % (``!!``) of the median.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from twograd.compare import stats
+from twograd.compare.check import REFERENCE
+from twograd.compare.engines import Engine
+from twograd.compare.program import Declaration
+from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row
+from twograd.compare.runner import Progress
+
+STATUS_STYLE = {"ok": "green", "mismatch": "bold red", "failed": "bold red", "skipped": "yellow"}
+
+UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+
+TIMED = ("forward", "forward+backward", "step")
+
+
+def console(color: str, stderr: bool = False) -> Console:
+    """``--color`` wins over NO_COLOR, which wins over FORCE_COLOR, which wins over whether this is a terminal."""
+    if color == "always":
+        return Console(stderr=stderr, force_terminal=True, no_color=False, highlight=False)
+    if color == "never":
+        return Console(stderr=stderr, color_system=None, highlight=False)
+    return Console(stderr=stderr, highlight=False)
+
+
+@contextlib.contextmanager
+def progress(color: str) -> Iterator[Progress]:
+    """One line that changes on a terminal, one line per cell elsewhere. Nothing moves between two calls of it: a screen
+    that refreshes itself would disturb what is being timed."""
+    screen, start, last = console(color, stderr=True), time.monotonic(), ""
+    with Live(console=screen, auto_refresh=False, transient=True) as live:
+
+        def tell(cell: str, doing: str) -> None:
+            nonlocal last
+            elapsed = f"{time.monotonic() - start:5.0f} s  "
+            if screen.is_terminal:
+                live.update(Text(f"{elapsed}{cell} {doing}", no_wrap=True, overflow="ellipsis"), refresh=True)
+            elif cell != last:
+                print(f"{elapsed}{cell}", file=sys.stderr, flush=True)
+            last = cell
+
+        yield tell
+
+
+def show_list(screen: Console, declarations: Sequence[Declaration], engines: Sequence[Engine]) -> None:
+    comparisons = _table("Comparisons", "name", "the question that it answers")
+    for declaration in declarations:
+        comparisons.add_row(declaration.name, escape(declaration.question))
+    screen.print(comparisons)
+    table = _table("Engines", "name", "what it is", "kind", "here")
+    for engine in engines:
+        reason = engine.unavailable()
+        table.add_row(engine.name, escape(engine.title), engine.kind, escape(reason or engine.version()))
+    screen.print(table)
+
+
+def show_checks(screen: Console, results: Results) -> None:
+    """Every gradient with its largest errors."""
+    for comparison in results.comparisons:
+        table = _table(f"{comparison.name}: gradients", "case", "engine", "status")
+        for column in ("max abs", "max rel", "ulps", "agree"):
+            table.add_column(column, justify="right")
+        for case in comparison.cases:
+            for row in case.rows:
+                table.add_row(case.name, row.engine, _status(row), *_errors(row.checks))
+        screen.print(table)
+        _show_reasons(screen, comparison)
+    _footer(
+        screen,
+        "Errors are against jax.grad in float64. 'agree' counts the witnesses that agree and stand on other derivative "
+        "rules than the engine's own (finite differences, JAX, PyTorch, HIPS autograd).",
+    )
+
+
+def show_timings(screen: Console, results: Results) -> None:
+    """Per case, the engines and their steady stages, with the ratio of forward+backward to the fastest."""
+    for comparison in results.comparisons:
+        for case in comparison.cases:
+            screen.print(_timing_table(comparison, case))
+        _show_reasons(screen, comparison)
+    _footer(
+        screen,
+        "Medians. 'first' is the time from the program to its first gradient (tracing, compiling, first call). '!' and "
+        "'!!': the interquartile range exceeds 10 % or 25 % of the median; run again on a quiet machine.",
+    )
+
+
+def show_outcome(screen: Console, results: Results) -> None:
+    """One line per comparison."""
+    for comparison in results.comparisons:
+        statuses = [row.status for case in comparison.cases for row in case.rows]
+        counts = ", ".join(f"{statuses.count(s)} {s}" for s in STATUS_STYLE if s in statuses)
+        screen.print(f"{comparison.name}: {comparison.status} in {comparison.seconds:.0f} s ({counts or 'no rows'})")
+        _show_reasons(screen, comparison)
+
+
+def in_unit(seconds: float, unit: str) -> str:
+    """Four significant figures."""
+    return f"{seconds / dict(UNITS)[unit]:.4g}"
+
+
+def unit_for(measurements: Sequence[Measurement]) -> str:
+    """The largest unit in which the fastest of them is at least 1."""
+    fastest = min((m.median for m in measurements), default=1.0)
+    return next((unit for unit, size in UNITS if fastest >= size), "ns")
+
+
+def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
+    timed = [row for row in case.rows if "forward+backward" in row.stages]
+    unit = unit_for([row.stages[stage] for row in timed for stage in TIMED if stage in row.stages])
+    table = _table(f"{comparison.name} [{case.name}], times in {unit}", "engine")
+    for column in ("first", *TIMED, "x fastest"):
+        table.add_column(column, justify="right")
+    fastest = min((row.stages["forward+backward"].median for row in timed), default=0.0)
+    for row in case.rows:
+        if row not in timed:
+            table.add_row(row.engine, _status(row))
+            continue
+        cells = [_timing(row.stages[stage], unit) if stage in row.stages else "" for stage in TIMED]
+        times = f"{row.stages['forward+backward'].median / fastest:.3g}"
+        table.add_row(row.engine, in_unit(stats.time_to_first(row), unit), *cells, times)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def _timing(measurement: Measurement, unit: str) -> str:
+    return f"{in_unit(measurement.median, unit)} {stats.noise_mark(measurement):<2}"
+
+
+def _errors(checks: Sequence[Check]) -> tuple[str, ...]:
+    """Of the check against the reference, where there was one; and how many independent witnesses agree."""
+    agreeing = str(sum(check.independent and check.passed is True for check in checks))
+    for check in checks:
+        if check.witness == REFERENCE and check.max_ulps is not None:
+            return f"{check.max_abs:.1e}", f"{check.max_rel:.1e}", f"{check.max_ulps:.3g}", agreeing
+    return "", "", "", agreeing
+
+
+def _footer(screen: Console, text: str) -> None:
+    screen.print(Text(text, style="dim"))
+
+
+def _status(row: Row) -> str:
+    return f"[{STATUS_STYLE[row.status]}]{row.status}[/]"
+
+
+def _show_reasons(screen: Console, comparison: ComparisonResult) -> None:
+    reasons: dict[str, list[str]] = {}
+    for case in comparison.cases:
+        for row in case.rows:
+            if row.status != "ok":
+                reasons.setdefault(f"{row.engine} {row.status}: {row.reason}", []).append(case.name)
+    for reason, cases in reasons.items():
+        where = "" if len(cases) == len(comparison.cases) else f" (at {'; '.join(cases)})"
+        screen.print(escape(f"  {reason}{where}"), soft_wrap=True)
