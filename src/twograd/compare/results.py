@@ -79,7 +79,7 @@ class Check:
     """A row's gradient held against one witness.
 
     ``independent`` says whether the witness stands on other derivative rules than the row's engine: only then does
-    agreement mean that the rules are right. ``max_ulps`` is in units in the last place of the row's dtype, and None where
+    agreement mean that the rules are right. ``max_ulps`` is in units in the last place of the dtype, and None where
     the witness itself is not exact to that place. ``passed`` is None where the witness has nothing to say (finite
     differences across a kink).
     """

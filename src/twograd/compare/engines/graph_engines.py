@@ -3,10 +3,12 @@
 from typing import Any
 
 import jax
+from jax.tree_util import tree_leaves, tree_unflatten
 
 from twograd import graph
 from twograd.compare.engines.protocol import Built, Ops, Program, Stage
-from twograd.compare.engines.xla import JaxArrays, blocked, compiled_counts, count_equations, sgd, text_of
+from twograd.compare.engines.xla import JaxArrays, blocked, compiled_counts, count_equations, sgd, shortened
+from twograd.graph.transform import evaluate
 
 
 class Graph(JaxArrays):
@@ -14,6 +16,7 @@ class Graph(JaxArrays):
     title = "twograd.graph, compiled"
     kind = "static"
     family = "twograd"
+    distribution = "twograd"
     ops = Ops("twograd.numpy", "twograd.nn.functional", "twograd")
 
     def value_and_grad(self, f: Program) -> Program:
@@ -47,25 +50,32 @@ class GraphEager(Graph):
 
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(*inputs):
-            return graph.trace(f, *inputs).value_and_grad().optimize().run(*inputs)
+            return interpreted(graph.trace(f, *inputs).value_and_grad().optimize())(*inputs)
 
         return value_and_grad
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
         forward, derivative = _differentiate(f, inputs, stage)
+        value_and_grad = interpreted(derivative)
 
         def step(params, *batch):
-            _, grads = derivative.run(params, *batch)
+            _, grads = value_and_grad(params, *batch)
             return sgd(params, grads)
 
         return Built(
             stages={
-                "forward+backward": blocked(derivative.run, *inputs),
+                "forward+backward": blocked(value_and_grad, *inputs),
                 "step": blocked(step, *inputs),
-                "forward": blocked(forward.run, *inputs),
+                "forward": blocked(interpreted(forward), *inputs),
             },
             counts=lambda: _counts(forward, derivative),
+            texts=lambda: _texts(forward, derivative),
         )
+
+
+def interpreted(g: graph.Graph) -> Program:
+    """``g`` as a function that executes one equation after another."""
+    return lambda *args: tree_unflatten(g.out_tree, evaluate(g.jaxpr.jaxpr, g.jaxpr.consts, tree_leaves(args)))
 
 
 def _differentiate(f: Program, inputs: tuple[Any, ...], stage: Stage) -> tuple[graph.Graph, graph.Graph]:
@@ -82,8 +92,9 @@ def _counts(forward: graph.Graph, derivative: graph.Graph) -> dict[str, int | fl
     return {
         "forward nodes": count_equations(forward.jaxpr),
         "derivative nodes": count_equations(derivative.jaxpr),
+        "saved bytes": derivative.stats().saved_bytes,
     }
 
 
 def _texts(forward: graph.Graph, derivative: graph.Graph) -> dict[str, str]:
-    return {"forward": text_of(forward.jaxpr), "derivative": text_of(derivative.jaxpr)}
+    return {"forward": shortened(forward.text(provenance=False)), "derivative": shortened(derivative.text())}

@@ -12,7 +12,7 @@ from twograd.compare.engines.xla import (
     count_equations,
     saved_bytes,
     sgd,
-    text_of,
+    shortened,
 )
 
 
@@ -52,7 +52,7 @@ class JaxJit(JaxArrays):
                 "saved bytes": saved_bytes(f, *inputs),
                 **compiled_counts(compiled),
             },
-            texts=lambda: {"forward": text_of(forward), "derivative": text_of(traced.jaxpr)},
+            texts=lambda: {"forward": shortened(str(forward)), "derivative": shortened(str(traced.jaxpr))},
         )
 
 

@@ -15,6 +15,7 @@ class Tape(JaxArrays):
     title = "twograd.tape, one node per op"
     kind = "dynamic"
     family = "twograd"
+    distribution = "twograd"
     ops = Ops("twograd.numpy", "twograd.nn.functional", "twograd")
 
     def granularity(self) -> contextlib.AbstractContextManager[Any]:
@@ -37,7 +38,7 @@ class Tape(JaxArrays):
             leaves = jax.tree.map(lambda array: tape.tensor(array, requires_grad=True), params)
             with self.granularity():
                 loss = f(leaves, *batch)
-            jax.block_until_ready(loss.data)
+            jax.block_until_ready(loss.array)
             return leaves, loss
 
         def forward():
@@ -55,7 +56,7 @@ class Tape(JaxArrays):
                 kept.extend(record())
             leaves, loss = kept
             grads = tape.autograd.grad(loss, jax.tree.leaves(leaves), retain_graph=True, allow_unused=True)
-            return jax.block_until_ready([g.data for g in grads if g is not None])
+            return jax.block_until_ready([g.array for g in grads if g is not None])
 
         def counts():
             _, loss = record()

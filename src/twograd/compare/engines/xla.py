@@ -71,9 +71,9 @@ def saved_bytes(f: Callable[..., Any], params: Any, *batch: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(pullback))
 
 
-def text_of(jaxpr: Any) -> str:
-    """A jaxpr as JAX prints it, cut where it is too long to be read."""
-    lines = str(jaxpr).splitlines()
+def shortened(text: str) -> str:
+    """A program's text, cut where it is too long to be read."""
+    lines = text.splitlines()
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"... {len(lines) - MAX_LINES} more lines"]
     return "\n".join(lines)
