@@ -14,6 +14,7 @@ from jax._src import core as _core
 from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import partial_eval as _partial_eval
+from jax._src.random.prng import random_unwrap_p, random_wrap_p
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var, primitives
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "fresh_var",
     "is_traced",
     "new_jaxpr",
+    "random_unwrap_p",
+    "random_wrap_p",
     "scope_of",
     "shaped",
     "user_line",

@@ -3,7 +3,12 @@
 Read ``registry.py`` for what a rule is, then any section (``elementwise.py`` is the plainest).
 """
 
+from twograd.rules import cumulative as cumulative
 from twograd.rules import elementwise as elementwise
+from twograd.rules import fourier as fourier
+from twograd.rules import random as random
+from twograd.rules import reductions as reductions
+from twograd.rules import special as special
 from twograd.rules import shape as shape
 from twograd.rules.accumulate import accumulate as accumulate
 from twograd.rules.accumulate import unbroadcast as unbroadcast

@@ -91,7 +91,7 @@ vjp(lax.sqrt_p, x=lambda ct, out: mul(ct, div(constant(out, 0.5), out)))
 # --- exponential, trigonometric, hyperbolic ---------------------------------------------------------------------------
 
 vjp(lax.acos_p, x=lambda ct, x: neg(mul(ct, rsqrt(sub(constant(x, 1), square(x))))))
-vjp(lax.acosh_p, x=lambda ct, x: mul(ct, rsqrt(sub(square(x), constant(x, 1)))))
+vjp(lax.acosh_p, x=lambda ct, x: mul(ct, mul(rsqrt(sub(x, constant(x, 1))), rsqrt(add(x, constant(x, 1))))))
 vjp(lax.asin_p, x=lambda ct, x: mul(ct, rsqrt(sub(constant(x, 1), square(x)))))
 vjp(lax.asinh_p, x=lambda ct, x: mul(ct, rsqrt(add(square(x), constant(x, 1)))))
 vjp(
@@ -203,6 +203,7 @@ nondifferentiable(
     lax.is_finite_p,
     lax.le_p,
     lax.lt_p,
+    lax.mulhi_p,
     lax.ne_p,
     lax.nextafter_p,
     lax.not_p,
