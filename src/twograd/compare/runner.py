@@ -230,7 +230,7 @@ def _build(engine: Engine, comparison: Comparison, axes: Axes, inputs: tuple[Any
     except Unsupported as reason:
         return Row(engine.name, "skipped", str(reason))
     except Exception as error:
-        return Row(engine.name, "failed", _describe(error))
+        return Row(engine.name, "failed", _describe(error), texts={"traceback": _traceback(error)})
     row = Row(engine.name, "ok", loss=gradient.loss, stages=stopwatch.measurements())
     return Ready(engine, row, built, gradient)
 
@@ -266,6 +266,7 @@ def _program(comparison: Comparison, engine: str, family: str, axes: Axes, ops: 
     def program(params: Any, *batch: Any) -> Any:
         return loss(ops, params, *batch)
 
+    program.__name__ = "loss"  # what jaxprs and profiles call it
     return program
 
 
@@ -288,7 +289,12 @@ def _describe(error: BaseException, path: Path | None = None) -> str:
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if path and frame.filename == str(path)
     ]
     where = f"{path}:{lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {text[:500]}" if text else f"{where}{type(error).__name__}"
+    what = f"{where}{type(error).__name__}: {text[:500]}" if text else f"{where}{type(error).__name__}"
+    return environment.without_private_paths(what)
+
+
+def _traceback(error: BaseException) -> str:
+    return environment.without_private_paths("".join(traceback.format_exception(error)))
 
 
 # --- what an experiment is given --------------------------------------------------------------------------------------

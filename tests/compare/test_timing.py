@@ -1,0 +1,115 @@
+"""The clock, driven by subjects whose cost is set by a fake clock: no test here depends on the machine's speed."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from twograd.compare import timing
+
+
+class Clock:
+    """``perf_counter_ns`` and ``monotonic`` that move only when a subject works."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0
+        monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: self.now)
+        monkeypatch.setattr(timing.time, "monotonic", lambda: self.now * 1e-9)
+
+    def subject(self, seconds, log=None, name=""):
+        costs = iter(seconds) if hasattr(seconds, "__iter__") else None
+
+        def work():
+            cost = next(costs) if costs is not None else seconds
+            self.now += round(cost * 1e9)
+            if log is not None:
+                log.append(name)
+
+        return work
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+PLAN = timing.Plan(min_time=0.05, min_rounds=10, max_time=0.2, warmup_cap=1.0)
+
+
+def test_a_fast_subject_gets_enough_calls_per_sample(clock):
+    (found,) = timing.measure({"fast": clock.subject(1e-6)}, PLAN).values()
+    assert found.loops * 1e-6 >= timing.MIN_SAMPLE
+    assert found.median == pytest.approx(1e-6)
+    assert len(found.seconds) * found.loops * 1e-6 >= 0.999 * PLAN.min_time
+
+
+def test_a_slow_subject_leaves_early_and_the_others_go_on(clock):
+    found = timing.measure({"slow": clock.subject(0.1), "fast": clock.subject(0.002)}, PLAN)
+    assert len(found["slow"].seconds) == timing.FEWEST_SAMPLES
+    assert len(found["fast"].seconds) >= PLAN.min_rounds
+
+
+def test_rounds_are_interleaved_and_shuffled_by_the_seed(clock):
+    def order(seed):
+        log = []
+        subjects = {name: clock.subject(0.01, log, name) for name in "abc"}
+        timing.measure(subjects, timing.Plan(0.05, 6, 0.2, warmup_cap=0.0), seed)
+        return log[9:]  # behind the three warm-up calls of each
+
+    log = order(seed=0)
+    rounds = [log[i : i + 3] for i in range(0, len(log), 3)]
+    assert all(sorted(r) == ["a", "b", "c"] for r in rounds)
+    assert len({tuple(r) for r in rounds}) > 1
+    assert order(seed=0) == log
+    assert order(seed=1) != log
+
+
+def test_the_warm_up_ends_when_two_medians_agree(clock):
+    slow_start = [0.1] * 3 + [0.05] * 3 + [0.02] * 3
+    (found,) = timing.measure({"x": clock.subject(slow_start + [0.01] * 1000)}, PLAN).values()
+    assert found.settled
+    assert found.warmup_calls == 15  # three slow medians, and two that agree
+    assert set(found.seconds) == {0.01}
+
+
+def test_a_subject_that_never_settles_says_so(clock):
+    growing = (0.01 * 1.2**i for i in range(100_000))
+    (found,) = timing.measure({"x": clock.subject(growing)}, timing.Plan(0.01, 1, 0.01, warmup_cap=0.5)).values()
+    assert not found.settled
+
+
+def test_after_the_deadline_everything_still_has_a_sample(clock):
+    found = timing.measure({"a": clock.subject(1.0), "b": clock.subject(2.0)}, PLAN, deadline=0.5)
+    assert {name: m.seconds for name, m in found.items()} == {"a": (1.0,), "b": (2.0,)}
+
+
+def test_no_garbage_is_collected_within_a_sample():
+    states = []
+    timing.sample(lambda: states.append(gc.isenabled()), loops=2)
+    assert states == [False, False]
+    assert gc.isenabled()
+
+
+def test_garbage_collection_comes_back_after_an_error():
+    def fails():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        timing.sample(fails, loops=1)
+    assert gc.isenabled()
+
+
+def test_a_stopwatch_keeps_every_time_and_drops_what_failed(clock):
+    stopwatch = timing.Stopwatch()
+    for seconds in (1.0, 2.0):
+        with stopwatch("trace"):
+            clock.subject(seconds)()
+    with pytest.raises(ZeroDivisionError), stopwatch("compile"):
+        raise ZeroDivisionError
+    assert {name: m.seconds for name, m in stopwatch.measurements().items()} == {"trace": (1.0, 2.0)}
+
+
+def test_a_real_clock_tells_slow_from_fast():
+    x = np.ones(200_000)
+    found = timing.measure({"less": x[:1000].sum, "more": x.sum}, timing.Plan(0.01, 5, 0.1, 0.05))
+    assert found["more"].median > found["less"].median
