@@ -1,0 +1,7 @@
+"""``jax.numpy.fft`` for arrays, JAX tracers, tape Tensors and graph Symbols."""
+
+import jax.numpy
+
+from twograd._namespace import namespace
+
+__getattr__, __dir__ = namespace(jax.numpy.fft, globals())
