@@ -7,6 +7,14 @@ from jax.extend.core import JaxprEqn
 from twograd import _compat
 
 
+FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+    "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
+    "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
+    "after calling backward."
+)
+
+
 class TwogradError(Exception):
     """The base of this project's own errors."""
 
@@ -29,3 +37,11 @@ class CotangentMismatch(TwogradError, TypeError):
 
     def __init__(self, ct: Any, aval: Any):
         super().__init__(f"a cotangent of type {ct.str_short()} does not fit an operand of type {aval.str_short()}")
+
+
+class PassError(TwogradError):
+    """A pass changed what a program takes, returns or computes."""
+
+    def __init__(self, name: str, problem: str):
+        super().__init__(f"the pass '{name}' {problem}; a pass may change equations, not what they compute")
+        self.name = name

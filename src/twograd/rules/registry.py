@@ -181,27 +181,39 @@ def forward(eqn: JaxprEqn, operands: Values, wanted: Sequence[bool]) -> tuple[li
     if rule is not None and rule.forward is not None and any(wanted):
         return rule.forward(eqn, operands, wanted)
     outs = bind(eqn, operands)
-    saved: dict[str, Any] = {}
-    if rule is not None and any(wanted):
-        for name in saved_names(rule, wanted):
-            if name == "out":
-                saved[name] = outs[0]
-            elif name == "outs":
-                saved[name] = tuple(outs)
+    if rule is None or not any(wanted):
+        return outs, {}
+    values = [*operands, *outs]
+    return outs, {
+        name: values[where] if isinstance(where, int) else tuple(values[i] for i in where)
+        for name, where in saved_positions(eqn, wanted).items()
+    }
+
+
+def saved_positions(eqn: JaxprEqn, wanted: Sequence[bool]) -> dict[str, int | tuple[int, ...]]:
+    """What is kept when the ``wanted`` operands are differentiated: names, and where among ``(*operands, *outs)``."""
+    rule = table.get(eqn.primitive)
+    count = len(wanted)
+    positions: dict[str, int | tuple[int, ...]] = {}
+    for name, operand_rule in rule.by_operand.items() if rule else ():
+        where = rule.positions(name, count)
+        if not (any(wanted[where]) if isinstance(where, slice) else wanted[where]):
+            continue
+        for saved in operand_rule.saves:
+            if saved == "out":
+                positions[saved] = count
+            elif saved == "outs":
+                positions[saved] = tuple(range(count, count + len(eqn.outvars)))
             else:
-                where = rule.positions(name, len(operands))
-                saved[name] = tuple(operands[where]) if isinstance(where, slice) else operands[where]
-    return outs, saved
+                where = rule.positions(saved, count)
+                positions[saved] = tuple(range(where.start, count)) if isinstance(where, slice) else where
+    return positions
 
 
-def saved_names(rule: Rule, wanted: Sequence[bool]) -> tuple[str, ...]:
-    """The names of the values that ``rule`` keeps when the ``wanted`` operands are differentiated."""
-    names: dict[str, None] = {}
-    for name, operand_rule in rule.by_operand.items():
-        where = rule.positions(name, len(wanted))
-        if any(wanted[where]) if isinstance(where, slice) else wanted[where]:
-            names.update(dict.fromkeys(operand_rule.saves))
-    return tuple(names)
+def carries_jaxprs(primitive: Primitive) -> bool:
+    """Whether ``primitive`` was entered by :func:`vjp_call`."""
+    rule = table.get(primitive)
+    return rule is not None and rule.forward is not None
 
 
 def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> list[Any]:

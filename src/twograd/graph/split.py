@@ -1,0 +1,89 @@
+"""A program and its derivative as two programs: forward with residuals, and backward from residuals.
+
+The walk of ``transform.py`` does both at once. A tape, or a pullback that is called later, needs them apart.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Literal, Var
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from twograd._compat import new_jaxpr
+from twograd.errors import TwogradError
+from twograd.graph.passes.cse import cse
+from twograd.graph.transform import backward_pass, forward_pass
+
+
+MAX_ROUNDS = 8  # two suffice for all that is known; a rule that computes something else each time would need more
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """``forward`` maps operands to ``(*outs, *intermediates)``; ``backward`` reads only what ``saved`` points at.
+
+    ``saved`` are positions in ``(*operands, *outs, *intermediates)``: an operand or a result that a rule names is not
+    computed or stored a second time, and an intermediate is a result like any other. So the pair is closed under
+    differentiation: whatever ``backward`` reads is something that has a cotangent in this same ``backward``.
+    """
+
+    forward: ClosedJaxpr
+    num_outs: int
+    saved: tuple[int, ...]
+    backward: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+
+
+def split_vjp(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
+    """Splits the derivative of ``closed`` with respect to the ``wanted`` operands.
+
+    ``backward(saved, cts)`` takes the values at ``saved`` and a cotangent (or None) per result of ``forward``, and
+    returns one (or None) per operand. It is traceable, so it may be compiled or differentiated.
+    """
+    num_outs = len(closed.out_avals)
+    for _ in range(MAX_ROUNDS):
+        split = _split_once(closed, wanted, num_outs)
+        if len(split.forward.out_avals) == len(closed.out_avals):
+            return split
+        closed = split.forward  # its intermediates are results now: the next round differentiates these too
+    raise TwogradError(f"the derivative of {closed.jaxpr.debug_info.func_name} keeps needing new intermediates")
+
+
+def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> Split:
+    jaxpr = closed.jaxpr
+    leaves: list[Any] = []
+    structure: Any = None
+
+    def forward(*operands):
+        nonlocal leaves, structure
+        outs, applications = forward_pass(jaxpr, closed.consts, operands, wanted)
+        leaves, structure = tree_flatten(applications)
+        return outs, [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
+
+    # A custom rule computes again what the program computed already; merged, it is no new intermediate.
+    traced, _ = cse(jax.make_jaxpr(forward)(*closed.in_avals))
+    outs, residuals = traced.jaxpr.outvars[: len(jaxpr.outvars)], traced.jaxpr.outvars[len(jaxpr.outvars) :]
+    # Positions of variables among operands and results. A residual that is neither is a new result.
+    results = list(outs)
+    position = {var: i for i, var in reversed(list(enumerate(results, len(jaxpr.invars)))) if isinstance(var, Var)}
+    position.update((var, i) for i, var in enumerate(traced.jaxpr.invars))
+    sources: list[Any] = []
+    for atom in residuals:
+        if isinstance(atom, Literal):
+            sources.append(atom)
+            continue
+        if atom not in position:
+            position[atom] = len(jaxpr.invars) + len(results)
+            results.append(atom)
+        sources.append(position[atom])
+    saved = tuple(sorted({source for source in sources if isinstance(source, int)}))
+    slot = {source: i for i, source in enumerate(saved)}
+
+    def backward(values: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        residual = iter(source.val if isinstance(source, Literal) else values[slot[source]] for source in sources)
+        filled = [next(residual) if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
+        return backward_pass(jaxpr, tree_unflatten(structure, filled), cts)
+
+    program = ClosedJaxpr(new_jaxpr(traced.jaxpr, outvars=results), traced.consts)
+    return Split(program, num_outs, saved, backward)

@@ -1,0 +1,130 @@
+"""``backward`` and ``grad`` on Tensors, with the semantics of ``torch.autograd``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from twograd.tape.backward import add_to_grad, as_tensor, backward_pass
+from twograd.tape.node import AccumulateGrad, Edge
+from twograd.tape.tensor import Tensor
+
+Tensors = Tensor | Sequence[Tensor]
+Cotangents = Tensor | Sequence[Tensor | None] | None
+
+
+def backward(
+    tensors: Tensors,
+    grad_tensors: Cotangents = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensors | None = None,
+) -> None:
+    """Accumulates the gradients of the ``tensors`` into the ``.grad`` of the leaves (or of ``inputs`` only).
+
+    A tensor that is not a scalar needs its cotangent in ``grad_tensors``. Saved values are freed unless
+    ``retain_graph`` (by default only with ``create_graph``, under which the gradients can be differentiated again).
+    """
+    edges, cts = _roots(tensors, grad_tensors, create_graph)
+    keep = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        backward_pass(edges, cts, retain_graph=keep, create_graph=create_graph)
+        return
+    leaves = _tuple(inputs)
+    if not leaves:
+        raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+    targets = _targets(leaves)
+    found = backward_pass(edges, cts, targets, keep, create_graph)
+    for node, output_nr in targets:
+        ct = found[(node, output_nr)]
+        if ct is not None and isinstance(node, AccumulateGrad):
+            add_to_grad(node, ct)
+        elif ct is not None:
+            node.retained = {**(node.retained or {}), output_nr: as_tensor(ct)}
+
+
+def grad(
+    outputs: Tensors,
+    inputs: Tensors,
+    grad_outputs: Cotangents = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the sum of the ``outputs`` with respect to the ``inputs``; no ``.grad`` is touched.
+
+    Only nodes that lead to an input are walked. An input that the outputs do not depend on is an error, or None with
+    ``allow_unused``, or zeros with ``materialize_grads``.
+    """
+    if materialize_grads and allow_unused is False:
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
+    edges, cts = _roots(outputs, grad_outputs, create_graph)
+    leaves = _tuple(inputs)
+    targets = _targets(leaves)
+    keep = create_graph if retain_graph is None else retain_graph
+    found = backward_pass(edges, cts, targets, keep, create_graph)
+    grads = [as_tensor(found[edge]) for edge in targets]
+    if materialize_grads:
+        return tuple(
+            Tensor(jnp.zeros_like(x._data)) if g is None else g for g, x in zip(grads, leaves, strict=True)
+        )
+    if not allow_unused and None in grads:
+        raise RuntimeError(
+            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+            "this is the desired behavior."
+        )
+    return tuple(grads)
+
+
+def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:
+    return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+
+
+def _targets(inputs: Sequence[Tensor]) -> list[Edge]:
+    for x in inputs:
+        if x._edge is None:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return [x._edge for x in inputs if x._edge is not None]
+
+
+def _roots(outputs: Tensors, cotangents: Cotangents, create_graph: bool) -> tuple[list[Edge], list[Any]]:
+    """The edges to start from, and their cotangents: arrays, or Tensors to be recorded on."""
+    outs = _tuple(outputs)
+    given = (cotangents,) if cotangents is None or isinstance(cotangents, Tensor) else tuple(cotangents)
+    if cotangents is None:
+        given = (None,) * len(outs)
+    if len(given) != len(outs):
+        raise RuntimeError(f"got {len(outs)} tensors and {len(given)} gradients")
+    edges, cts = [], []
+    for i, (out, ct) in enumerate(zip(outs, given, strict=True)):
+        if not isinstance(out, Tensor):
+            raise TypeError(f"element {i} of tensors is a {type(out).__name__}, not a Tensor")
+        if out._edge is None:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        edges.append(out._edge)
+        cts.append(_cotangent(out, ct, i, create_graph))
+    return edges, cts
+
+
+def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> Any:
+    if ct is None:
+        if out._data.size != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        ct = Tensor(jnp.ones(out.shape, out.dtype))
+    if not isinstance(ct, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
+    if ct.shape != out.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {tuple(ct.shape)} and output[{i}] has a shape of "
+            f"{tuple(out.shape)}."
+        )
+    if ct.dtype != out.dtype:
+        raise RuntimeError(
+            f"Mismatch in dtype: grad_output[{i}] has a dtype of {ct.dtype} and output[{i}] has a dtype of {out.dtype}."
+        )
+    return ct if create_graph else ct._data
+
+

@@ -1,0 +1,141 @@
+"""The walk back over a tape.
+
+What flows in: edges of the graph (the roots), and their cotangents. What flows out: gradients, accumulated in the
+leaves or returned. Read :func:`backward_pass`; ``graph/transform.py`` has its twin, which emits what this computes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from jax import lax
+
+from twograd.errors import FREED
+from twograd.rules import carries_gradient
+from twograd.tape.apply import apply
+from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.plan import add
+from twograd.tape.tensor import Tensor, make_tensor
+
+
+def backward_pass(
+    roots: Sequence[Edge],
+    cts: Sequence[Any],
+    targets: Iterable[Edge] | None = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> dict[Edge, Any]:
+    """Walks back from the ``roots`` with their cotangents, a node at a time, in falling order of their numbers.
+
+    Cotangents are arrays; with ``create_graph`` they are Tensors, every pullback is recorded in its turn, and so the
+    gradients can be differentiated again. Without ``targets`` what arrives at a leaf is added to its ``.grad``. With
+    ``targets`` only nodes that lead to one of these edges are walked, and their cotangents are returned.
+
+    Saved values are freed as the walk passes, unless ``retain_graph``. Raises RuntimeError where they were freed before.
+    """
+    ct_env: dict[Node, list[Any]] = {}
+    ready: list[tuple[int, Node]] = []
+    needed = None if targets is None else _leading_to(roots, targets)
+    found = dict.fromkeys(targets or ())
+    sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else add
+    pull = _recorded_pull if create_graph else _pull
+
+    def accumulate(edge, ct):
+        node, output_nr = edge
+        buffer = ct_env.get(node)
+        if buffer is None:
+            if needed is not None and node not in needed:
+                return
+            ct_env[node] = buffer = [None] * node.num_results
+            heappush(ready, (-node.sequence_nr, node))
+        previous = buffer[output_nr]
+        buffer[output_nr] = ct if previous is None else sum_of(previous, ct)
+
+    for edge, ct in zip(roots, cts, strict=True):
+        accumulate(edge, ct)
+    while ready:
+        node = heappop(ready)[1]
+        out_cts = ct_env.pop(node)
+        if targets is not None:
+            found.update(((node, i), ct) for i, ct in enumerate(out_cts) if (node, i) in found)
+        if type(node) is AccumulateGrad:
+            if targets is None:
+                add_to_grad(node, out_cts[0])
+            continue
+        if node.retained is not None:
+            node.retained.update((i, as_tensor(ct)) for i, ct in enumerate(out_cts) if i in node.retained)
+        for edge, ct in zip(node.edges, pull(node, out_cts, retain_graph, needed), strict=True):
+            if ct is not None:
+                accumulate(edge, ct)
+    return found
+
+
+def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
+    """The cotangents for the edges of ``node``, by value."""
+    saved = _take_saved(node, keep)
+    if needed is None and len(cts) == 1:
+        return node.plan.pull(*saved, cts[0])
+    return _aligned(node, cts, needed, lambda pullback, cts: pullback(*saved, *cts), compiled=True)
+
+
+def _recorded_pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
+    """The same, as an op on Tensors: its operands are the cotangents, and the saved values with their own history."""
+    saved = _take_saved(node, keep)
+    history = node.next_functions + tuple((node, i) for i in range(node.num_results))
+    tensors = [
+        make_tensor(value, history[i] if history[i][0] is not None and carries_gradient(value.aval) else None)
+        for value, i in zip(saved, node.plan.positions or (), strict=True)
+    ]
+    return _aligned(node, cts, needed, lambda pullback, cts: apply(pullback, *tensors, *cts), compiled=False)
+
+
+def _take_saved(node: Node, keep: bool) -> Sequence[Any]:
+    saved = node.saved
+    if saved is None:
+        raise RuntimeError(FREED)
+    if not keep and saved:  # an op that saved nothing can be walked any number of times
+        node.saved = None
+    return saved
+
+
+def _aligned(
+    node: Node, cts: list[Any], needed: set[Node] | None, call: Callable[..., Sequence[Any]], compiled: bool
+) -> Sequence[Any]:
+    """Calls the pullback for the cotangents that there are and the edges that are needed; None for the other edges."""
+    plan = node.plan
+    to_edges = [needed is None or edge[0] in needed for edge in node.edges]
+    asked = iter(to_edges)
+    wanted = tuple(want and next(asked) for want in plan.wanted)
+    pullback = plan.pullback(tuple(ct is not None for ct in cts), wanted, compiled)
+    in_cts = iter(call(pullback, [ct for ct in cts if ct is not None]))
+    return [next(in_cts) if to_edge else None for to_edge in to_edges]
+
+
+def _leading_to(roots: Sequence[Edge], targets: Iterable[Edge]) -> set[Node]:
+    """The nodes from which one can walk to a target."""
+    reached: set[Node] = set()
+    stack = [node for node, _ in roots]
+    while stack:
+        node = stack.pop()
+        if node not in reached:
+            reached.add(node)
+            stack.extend(next_node for next_node, _ in node.edges)
+    needed = {node for node, _ in targets}
+    for node in sorted(reached, key=lambda node: node.sequence_nr):  # operands before the ops that use them
+        if any(next_node in needed for next_node, _ in node.edges):
+            needed.add(node)
+    return needed
+
+
+def add_to_grad(leaf: AccumulateGrad, ct: Any) -> None:
+    """Adds a cotangent to a leaf's ``.grad``; what was there is not changed, there is a new sum."""
+    previous = leaf.grad
+    if isinstance(ct, Tensor):
+        leaf.grad = ct if previous is None else apply(lax.add, previous, ct)
+    else:
+        leaf.grad = make_tensor(ct if previous is None else add(previous._data, ct), None)
+
+
+def as_tensor(ct: Any) -> Tensor | None:
+    """A cotangent as a Tensor."""
+    return ct if ct is None or isinstance(ct, Tensor) else make_tensor(ct, None)

@@ -1,0 +1,184 @@
+"""Plans: what all calls of one op at one signature share.
+
+What flows in: an op, the types of its operands and which of them require a gradient. What flows out: a :class:`Plan`,
+made once per signature and looked up at every call: how to run the op, what to save, and its pullbacks. There are two
+kinds. A :class:`CompiledPlan` runs any JAX function as one compiled call, and its pullback as another. An
+:class:`EquationPlan` runs one primitive, and calls its rule by value.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.tree_util import tree_flatten
+
+from twograd import rules
+from twograd._compat import emitting
+from twograd.graph import split_vjp
+
+Mask = tuple[bool, ...]
+Pullback = Callable[..., tuple[Any, ...]]
+
+RESULT = object()  # stands for an array among the leaves of a result, or for an operand among those of a call
+LEAF = jax.tree.structure(0)
+NAMES = {
+    "multiply": "Mul", "mul": "Mul", "matmul": "Mm", "subtract": "Sub", "true_divide": "Div", "divide": "Div",
+    "negative": "Neg", "power": "Pow", "absolute": "Abs",
+}  # fmt: skip
+
+
+class Plan:
+    """How to run one op forward, and back.
+
+    ``forward(*operands)`` returns a list of results: the op's outputs, then intermediates that its pullback reads.
+    ``positions`` say what that pullback reads, among ``(*operands, *results)``: so an operand or a result is kept and
+    never copied. ``wanted`` says which operands get a cotangent; ``positions`` is None where none does.
+    """
+
+    name: str
+    wanted: Mask
+    num_results: int
+    positions: tuple[int, ...] | None
+    differentiable: Mask
+    forward: Callable[..., list[Any]]
+
+    def __init__(self) -> None:
+        self._pullbacks: dict[tuple[Mask, Mask, bool], Pullback] = {}
+
+    def pullback(self, with_ct: Mask, wanted: Mask, compiled: bool = True) -> Pullback:
+        """A function of ``(*saved, *cts)``, where cts are those of the results in ``with_ct``.
+
+        It returns a cotangent (or None, a zero) per operand in ``wanted``. The form that is not ``compiled`` can be
+        traced: it is what the tape records when derivatives are to be differentiated again.
+        """
+        key = (with_ct, wanted, compiled)
+        pull = self._pullbacks.get(key)
+        if pull is None:
+            pull = self._pullbacks[key] = self._make_pullback(with_ct, wanted)
+            pull.__name__ = self.name.removesuffix("0")
+            if compiled:
+                pull = self._pullbacks[key] = self._compile(pull, with_ct)
+        return pull
+
+    @functools.cached_property
+    def pull(self) -> Pullback:
+        """The pullback of an op with one result, for all operands that want a cotangent."""
+        return self.pullback((True,), self.wanted)
+
+    def _make_pullback(self, with_ct: Mask, wanted: Mask) -> Pullback:
+        num_saved = len(self.positions or ())
+
+        def pull(*values):
+            given = iter(values[num_saved:])
+            cts = [next(given) if present else None for present in with_ct]
+            in_cts = self._backward(values[:num_saved], cts, wanted)
+            return tuple(ct for ct, want in zip(in_cts, wanted, strict=True) if want)
+
+        return pull
+
+    def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
+        raise NotImplementedError
+
+    def _compile(self, pull: Pullback, with_ct: Mask) -> Pullback:
+        raise NotImplementedError
+
+
+class CompiledPlan(Plan):
+    """Any JAX function, as one compiled call forward and one back."""
+
+    def __init__(self, function: Callable[..., Any], avals: Sequence[Any], wanted: Mask):
+        super().__init__()
+        closed, self.leaves, self.out_tree = trace_op(function, avals)
+        self.name = node_name(function)
+        self.num_outs = len(closed.out_avals)
+        self.single = self.num_outs == 1 and self.out_tree == LEAF
+        self.differentiable = tuple(map(rules.carries_gradient, closed.out_avals))
+        if any(wanted) and any(self.differentiable):
+            self._split = split_vjp(closed, wanted)
+            closed, self.positions, self.wanted = self._split.forward, self._split.saved, wanted
+        else:
+            self.positions, self.wanted = None, (False,) * len(wanted)
+        self.num_results = len(closed.out_avals)
+        self.forward = jax.jit(jaxpr_as_fun(closed))
+        self._avals = [*closed.in_avals, *closed.out_avals]
+
+    def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
+        return self._split.backward(saved, cts)
+
+    def _compile(self, pull: Pullback, with_ct: Mask) -> Pullback:
+        """One compiled call; none at all where cotangents are only passed on, as the addition's are."""
+        results = self._avals[len(self.wanted) :]
+        avals = [self._avals[i] for i in self.positions or ()]
+        avals += [aval for aval, present in zip(results, with_ct, strict=True) if present]
+        traced = jax.make_jaxpr(lambda *values: [ct for ct in pull(*values) if ct is not None])(*avals).jaxpr
+        if not traced.eqns and all(atom in traced.invars for atom in traced.outvars if not isinstance(atom, Literal)):
+            sources = [None if isinstance(atom, Literal) else traced.invars.index(atom) for atom in traced.outvars]
+            if None not in sources and len(sources) == sum(self.wanted):
+                return lambda *values: tuple([values[i] for i in sources])
+        return jax.jit(pull)
+
+
+class EquationPlan(Plan):
+    """One primitive with its parameters: executed as it is, and its rule called by value."""
+
+    def __init__(self, eqn: JaxprEqn, wanted: Mask):
+        super().__init__()
+        self._eqn = eqn
+        self.name = node_name(eqn.primitive)
+        self.wanted = wanted
+        self.num_results = len(eqn.outvars)
+        self.differentiable = tuple(rules.carries_gradient(var.aval) for var in eqn.outvars)
+        self._layout = rules.saved_positions(eqn, wanted)
+        flat = [i for where in self._layout.values() for i in ([where] if isinstance(where, int) else where)]
+        self.positions = tuple(flat) if any(wanted) else None
+
+    def forward(self, *operands: Any) -> list[Any]:
+        with emitting(self._eqn):
+            return rules.bind(self._eqn, operands)
+
+    def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
+        values = iter(saved)
+        named = {
+            name: next(values) if isinstance(where, int) else tuple(next(values) for _ in where)
+            for name, where in self._layout.items()
+        }
+        in_cts = rules.pullback(self._eqn, named, cts, wanted)
+        return [
+            None if ct is None else rules.unbroadcast(ct, atom.aval)
+            for ct, atom in zip(in_cts, self._eqn.invars, strict=True)
+        ]
+
+    def _compile(self, pull: Pullback, with_ct: Mask) -> Pullback:
+        return pull
+
+
+def trace_op(function: Callable[..., Any], avals: Sequence[Any]) -> tuple[ClosedJaxpr, list[Any], Any]:
+    """The jaxpr of ``function``, the leaves of its result (RESULT for each array), and their structure.
+
+    What does not depend on traced values (a shape, a dtype) is found among the leaves, as it is.
+    """
+    leaves: list[Any] = []
+    out_tree: Any = None
+
+    def traced(*arrays):
+        nonlocal leaves, out_tree
+        results, out_tree = tree_flatten(function(*arrays))
+        leaves = [RESULT if isinstance(leaf, jax.Array) else leaf for leaf in results]
+        return [leaf for leaf in results if isinstance(leaf, jax.Array)]
+
+    closed = jax.make_jaxpr(traced)(*avals)
+    return closed, leaves, out_tree
+
+
+@functools.cache
+def node_name(function: Any) -> str:
+    """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``."""
+    name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
+    words = NAMES.get(name) or "".join(word[:1].upper() + word[1:] for word in name.strip("_<>").split("_"))
+    return f"{words}Backward0"
+
+
+add = jax.jit(lax.add)

@@ -1,0 +1,67 @@
+"""Recording one node per primitive: the algorithm in its plainest form.
+
+A front-end function is traced to its jaxpr, whose equations are then executed and recorded one by one. Nothing is
+compiled; on the way back each rule is called by value. What the graph engine emits as equations is here computed.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend.core import JaxprEqn, Literal
+from jax.tree_util import tree_unflatten
+
+from twograd import rules
+from twograd.graph.passes.inline import inline
+from twograd.tape.node import Edge, Node
+from twograd.tape.plan import RESULT, CompiledPlan, EquationPlan, Mask, Plan, trace_op
+from twograd.tape.tensor import make_tensor
+
+
+def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges: Sequence[Edge | None]) -> Any:
+    """Runs ``function`` equation by equation, recording each that depends on an operand with an edge."""
+    closed, leaves, out_tree = _traced(function, tuple(array.aval for array in arrays))
+    jaxpr = closed.jaxpr
+    env: dict[Any, tuple[Any, Edge | None]] = {var: (const, None) for var, const in zip(jaxpr.constvars, closed.consts, strict=True)}
+    env.update(zip(jaxpr.invars, zip(arrays, edges, strict=True), strict=True))
+
+    def read(atom):
+        return (np.asarray(atom.val, atom.aval.dtype), None) if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        operands, operand_edges = zip(*map(read, eqn.invars), strict=True) if eqn.invars else ((), ())
+        plan = _plan(eqn, rules.wanted_operands(eqn, [edge is not None for edge in operand_edges]))
+        results = plan.forward(*operands)
+        node = make_node(plan, [*operands, *results], operand_edges)
+        for i, var in enumerate(eqn.outvars):
+            env[var] = (results[i], (node, i) if node is not None and plan.differentiable[i] else None)
+    outs = iter(jaxpr.outvars)
+    return tree_unflatten(out_tree, [make_tensor(*read(next(outs))) if leaf is RESULT else leaf for leaf in leaves])
+
+
+def make_node(plan: Plan, values: Sequence[Any], operand_edges: Sequence[Edge | None]) -> Node | None:
+    """The node of one call, with the edges of the operands that want a cotangent, and the values that its pullback reads."""
+    if plan.positions is None:
+        return None
+    edges = tuple(edge for edge, want in zip(operand_edges, plan.wanted, strict=True) if want and edge is not None)
+    return Node(plan, edges, [values[i] for i in plan.positions])
+
+
+@functools.lru_cache(maxsize=4096)
+def _traced(function: Callable[..., Any], avals: tuple[Any, ...]) -> Any:
+    closed, leaves, out_tree = trace_op(function, avals)
+    return inline(closed)[0], leaves, out_tree
+
+
+@functools.lru_cache(maxsize=65536)
+def _plan(eqn: JaxprEqn, wanted: Mask) -> Plan:
+    """A primitive that carries jaxprs has no rule to call by value: it is compiled, as an op of its own."""
+    if any(wanted) and rules.carries_jaxprs(eqn.primitive):
+
+        def call(*operands):
+            return rules.bind(eqn, operands)
+
+        call.__name__ = eqn.primitive.name
+        return CompiledPlan(call, [atom.aval for atom in eqn.invars], wanted)
+    return EquationPlan(eqn, wanted)

@@ -1,0 +1,247 @@
+"""Tensor: a JAX array that knows how it was computed.
+
+Read :class:`Tensor`, then ``node.py``. The operators and methods are attached in ``methods.py``, which stands on
+``apply.py``, which makes Tensors.
+"""
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from twograd import rules
+from twograd.tape.modes import mode
+from twograd.tape.node import AccumulateGrad, Edge, Node
+
+NON_LEAF_GRAD = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
+    "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use "
+    ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf "
+    "Tensor instead."
+)
+
+
+class Tensor:
+    """An immutable JAX array ``data`` and an edge into the graph of what was recorded.
+
+    ``_edge`` is None for a Tensor that requires no gradient. Otherwise it is ``(node, output_nr)``: the node whose
+    output this is, or, for a leaf, the AccumulateGrad node that holds its ``.grad``. A Tensor keeps its graph alive and
+    no graph keeps a Tensor, so both die by reference count.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_edge")
+    __array_ufunc__ = None  # NumPy arrays leave mixed arithmetic to Tensor's reflected operators
+
+    _data: jax.Array
+    _edge: Edge | None
+
+    def __init__(self, data: Any, requires_grad: bool = False):
+        self._data = data
+        self._edge = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # --- what autograd adds to an array -------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to, or through, this Tensor."""
+        return self._edge is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            if value:
+                return
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+            )
+        if not value:
+            self._edge = None
+        elif self._edge is None:
+            if not rules.carries_gradient(self._data.aval):
+                raise RuntimeError(
+                    "only Tensors of floating point and complex dtype can require gradients; this one has dtype "
+                    f"{self._data.dtype}. Convert it first: x.float()."
+                )
+            self._edge = (AccumulateGrad(self), 0)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this Tensor was made by the user, not computed from Tensors that require gradients."""
+        return self._edge is None or isinstance(self._edge[0], AccumulateGrad)
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that computed this Tensor; None for a leaf."""
+        return None if self.is_leaf else self._edge[0]  # pyright: ignore[reportOptionalSubscript]
+
+    @property
+    def output_nr(self) -> int:
+        """Which output of ``grad_fn`` this is."""
+        return 0 if self._edge is None else self._edge[1]
+
+    @property
+    def grad(self) -> "Tensor | None":
+        """The gradient that ``backward`` has accumulated, for a leaf, or for a Tensor told to ``retain_grad()``."""
+        if self._edge is None:
+            return None
+        node, output_nr = self._edge
+        if isinstance(node, AccumulateGrad):
+            return node.grad
+        if node.retained is None or output_nr not in node.retained:
+            warnings.warn(NON_LEAF_GRAD, UserWarning, stacklevel=2)
+            return None
+        return node.retained[output_nr]
+
+    @grad.setter
+    def grad(self, value: "Tensor | None") -> None:
+        if self._edge is None or not isinstance(self._edge[0], AccumulateGrad):
+            if value is not None:
+                raise RuntimeError("only a leaf Tensor that requires grad has a .grad that can be assigned")
+            return
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+            if value.shape != self.shape:
+                raise RuntimeError(
+                    f"assigned grad has data of a different size: got {list(value.shape)}, expected {list(self.shape)}"
+                )
+            if value.dtype != self.dtype:
+                raise RuntimeError(
+                    f"assigned grad has data of a different type: got {value.dtype}, expected {self.dtype}"
+                )
+        self._edge[0].grad = value
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Sets ``requires_grad`` in place, and returns this Tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    def retain_grad(self) -> None:
+        """Asks ``backward`` to keep this Tensor's gradient in ``.grad`` though it is no leaf."""
+        if self._edge is None:
+            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        node, output_nr = self._edge
+        if not isinstance(node, AccumulateGrad):
+            if node.retained is None:
+                node.retained = {}
+            node.retained.setdefault(output_nr, None)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether this is a non-leaf Tensor whose ``.grad`` will be kept."""
+        node = self.grad_fn
+        return node is not None and node.retained is not None and self.output_nr in node.retained
+
+    def detach(self) -> "Tensor":
+        """The same data, cut off from the graph."""
+        return Tensor(self._data)
+
+    # --- what an array has --------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> "Tensor":
+        """The same as ``detach()``: data without history."""
+        return Tensor(self._data)
+
+    @property
+    def array(self) -> jax.Array:
+        """The JAX array inside."""
+        return self._data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def device(self) -> Any:
+        return self._data.device
+
+    def item(self) -> Any:
+        """The one element as a Python number; waits for it to be computed."""
+        return self._data.item()
+
+    def numpy(self) -> np.ndarray:
+        """The data as a NumPy array. Raises RuntimeError for a Tensor that requires grad."""
+        if self._edge is not None:
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
+        return np.asarray(self._data)
+
+    def tolist(self) -> Any:
+        """The data as nested lists of Python numbers."""
+        return self._data.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __jax_array__(self) -> jax.Array:
+        raise TypeError(
+            "a Tensor was given to a function of jax, which would lose its history. Call the function of the same name "
+            "in twograd.numpy, twograd.lax or twograd.nn.functional, wrap your own with twograd.tape.apply, or pass "
+            "tensor.detach().array."
+        )
+
+    def __len__(self) -> int:
+        if not self._data.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self._data.shape[0]
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data.item())
+
+    def __int__(self) -> int:
+        return int(self._data.item())
+
+    def __complex__(self) -> complex:
+        return complex(self._data.item())
+
+    def __index__(self) -> int:
+        return self._data.__index__()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        if not self.is_leaf:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment."
+            )
+        copy = memo[id(self)] = Tensor(self._data, self.requires_grad)
+        return copy
+
+    def __repr__(self) -> str:
+        body = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(")
+        suffix = "" if self.dtype in (np.float32, np.int32, np.bool_) else f", dtype={self.dtype}"
+        if self.grad_fn is not None:
+            return f"tensor({body}{suffix}, grad_fn=<{self.grad_fn.name()}>)"
+        return f"tensor({body}{suffix}, requires_grad=True)" if self.requires_grad else f"tensor({body}{suffix})"
+
+
+def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:
+    """A Tensor without the checks of its constructor: what recording makes, once per op."""
+    tensor = object.__new__(Tensor)
+    tensor._data = data
+    tensor._edge = edge
+    return tensor
+
+
+def is_recording() -> bool:
+    return mode.recording
