@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import config as _config
 from jax._src import core as _core
+from jax._src import literals as _literals
 from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.random.prng import random_unwrap_p, random_wrap_p
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var, primitives
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
 
 __all__ = [
+    "body_of",
     "call_jaxpr",
     "custom_jvp_jaxpr",
     "custom_vjp_backward",
@@ -26,11 +29,14 @@ __all__ = [
     "emitting",
     "exclude_from_user_frames",
     "fresh_var",
+    "is_plain_jit",
     "is_traced",
+    "literal",
     "new_jaxpr",
     "random_unwrap_p",
     "random_wrap_p",
     "scope_of",
+    "scoped",
     "shaped",
     "user_line",
     "x64_enabled",
@@ -78,6 +84,27 @@ def user_line(eqn: JaxprEqn) -> str | None:
     return None if frame is None else f"{frame.file_name}:{frame.start_line} ({frame.function_name})"
 
 
+def body_of(eqn: JaxprEqn) -> Jaxpr:
+    """The body of a ``jit`` equation, whose equations know the user's line.
+
+    Tracebacks end at the jitted function, and its body is traced at the first call and cached. So in the body of one of
+    JAX's own functions (``jnp.where`` is one) no line is the user's, and the line of the call is put there.
+    """
+    body = eqn.params["jaxpr"].jaxpr
+    file = body.debug_info.func_filename
+    if file is not None and _source_info_util.is_user_filename(file):
+        return body
+    traceback = eqn.source_info.traceback
+    eqns = [inner.replace(source_info=inner.source_info.replace(traceback=traceback)) for inner in body.eqns]
+    return body.replace(eqns=eqns)
+
+
+def scoped(inner: JaxprEqn, outer: JaxprEqn, scope: str) -> Any:
+    """The source info of ``inner`` where it stands inside of ``outer``: its scopes follow those of ``outer``."""
+    names = outer.source_info.name_stack.extend(scope) + inner.source_info.name_stack
+    return inner.source_info.replace(name_stack=names)
+
+
 def exclude_from_user_frames(path: str) -> None:
     """Frames of files below ``path`` are not the user's: blame the caller's line instead."""
     _source_info_util.register_exclusion(path)
@@ -104,6 +131,25 @@ def shaped(aval: Any) -> Any:
 def fresh_var(aval: Any) -> Var:
     """A new variable of a jaxpr."""
     return Var(aval)
+
+
+def literal(value: Any, aval: Any) -> Literal:
+    """``value``, an array of the type ``aval``, as an atom that stands in an equation itself."""
+    return Literal(_literals.TypedNdArray(np.asarray(value, aval.dtype), aval), aval)
+
+
+def is_plain_jit(eqn: JaxprEqn) -> bool:
+    """Whether a ``jit`` equation says no more than that its body may be compiled.
+
+    It does say more where it has shardings, layouts or compiler options, or where its effects name its operands.
+    """
+    plain = _jit_params()
+    uniform = ("in_shardings", "out_shardings", "in_layouts", "out_layouts")
+    return (
+        all(value == plain[key][0] for key in uniform for value in eqn.params[key])
+        and all(eqn.params[key] == plain[key] for key in ("ctx_mesh", "compiler_options_kvs"))
+        and not any(hasattr(effect, "input") for effect in eqn.effects)
+    )
 
 
 def new_jaxpr(like: Jaxpr, **changes: Any) -> Jaxpr:

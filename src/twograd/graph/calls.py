@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.core import primitives
 
 from twograd import rules
-from twograd._compat import custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
+from twograd._compat import body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
 from twograd.graph.transform import backward_pass, evaluate, forward_pass
 
 BODY = "body"  # the scope of equations that come from inside a call
@@ -19,8 +19,7 @@ BODY = "body"  # the scope of equations that come from inside a call
 
 
 def jit_forward(eqn, operands, wanted):
-    body = eqn.params["jaxpr"]
-    return forward_pass(body.jaxpr, body.consts, operands, wanted)
+    return forward_pass(body_of(eqn), eqn.params["jaxpr"].consts, operands, wanted)
 
 
 def jit_backward(eqn, applications, cts, wanted):

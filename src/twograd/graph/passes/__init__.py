@@ -1,27 +1,15 @@
-"""Optimisations: each file has one function, jaxpr -> (jaxpr, report of what it removed)."""
+"""Optimisations: each file has one function, from a ClosedJaxpr to a ClosedJaxpr and a report of what it did.
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+Read ``rewriting.py`` for the loop that most of them share, ``simplify.py`` for a table of rewrites, ``pipeline.py`` for
+how they are run.
+"""
 
-from jax.extend.core import ClosedJaxpr
-
-
-@dataclass(frozen=True)
-class PassReport:
-    """What one pass did: equations before and after, how often each of its rewrites fired, and the time it took."""
-
-    name: str
-    before: int
-    after: int
-    fired: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-
-
-Pass = Callable[[ClosedJaxpr], tuple[ClosedJaxpr, PassReport]]
-
-
-def optimize(
-    closed: ClosedJaxpr, passes: Sequence[Pass] = (), check: bool = False
-) -> tuple[ClosedJaxpr, list[PassReport]]:
-    return closed, []
+from twograd.graph.passes.cse import cse as cse
+from twograd.graph.passes.dce import dce as dce
+from twograd.graph.passes.fold import fold as fold
+from twograd.graph.passes.inline import inline as inline
+from twograd.graph.passes.pipeline import PASSES as PASSES
+from twograd.graph.passes.pipeline import optimize as optimize
+from twograd.graph.passes.report import Pass as Pass
+from twograd.graph.passes.report import PassReport as PassReport
+from twograd.graph.passes.simplify import simplify as simplify

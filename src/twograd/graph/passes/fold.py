@@ -1,0 +1,69 @@
+"""Constant folding: what does not depend on any input is computed now."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+
+from twograd._compat import emitting, literal
+from twograd.graph.passes.cse import NOT_A_FUNCTION
+from twograd.graph.passes.report import PassReport, bodies
+from twograd.graph.passes.rewriting import SMALL, Atom, Visitor, Walk, aval_of, is_plain, rewrite, size_of
+from twograd.rules import bind
+
+PLACEMENT = {lax.device_put_p, lax.sharding_constraint_p}
+"""Says where a value lives, which a constant does not."""
+
+CHEAP = {lax.broadcast_in_dim_p, lax.iota_p}
+"""Cheaper to compute than to keep: known to the equations that read it, but not made a constant itself."""
+
+
+def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
+    """Evaluates the equations whose operands are all known.
+
+    Operands and results of more than 4 KiB stay as they are (a big array of ones is cheaper to compute than to keep),
+    and so do calls, loops, and equations with effects. An array of equal numbers becomes a broadcast scalar. Inside of
+    bodies only such are folded, since only the outermost jaxpr can be given further constants. The values are those
+    that the primitive has when it is run on its own, which for transcendental functions may differ in the last place
+    from those of a compiled program that fuses it.
+    """
+
+    def visitor_of(walk: Walk) -> Visitor:
+        def visit(eqn: JaxprEqn):
+            if eqn.effects or eqn.primitive in NOT_A_FUNCTION | PLACEMENT or any(bodies(eqn.params)):
+                return None
+            avals = [var.aval for var in eqn.outvars]
+            if not all(map(is_plain, avals)) or size_of(*eqn.outvars) > SMALL:
+                return None
+            operands = [walk.value(atom) for atom in eqn.invars]
+            if any(operand is None for operand in operands):
+                return None
+            with jax.ensure_compile_time_eval(), emitting(eqn):
+                results = bind(eqn, operands)
+            if [jax.typeof(result) for result in results] != avals:
+                return None
+            if eqn.primitive in CHEAP:
+                walk.known.update(zip(eqn.outvars, results, strict=True))
+                return None
+            atoms = as_atoms(walk, eqn, results)
+            return None if atoms is None else (eqn.primitive.name, atoms)
+
+        return visit
+
+    return rewrite("fold", closed, visitor_of)
+
+
+def as_atoms(walk: Walk, eqn: JaxprEqn, results: Sequence[Any]) -> Sequence[Atom] | None:
+    """The results of ``eqn`` as constants, or as a broadcast scalar."""
+    if len(results) == 1 and results[0].ndim and results[0].size:
+        numbers = np.asarray(results[0]).ravel()
+        if len({number.tobytes() for number in numbers}) == 1:
+            aval = aval_of(eqn.outvars[0])
+            number = literal(numbers[0], aval.update(shape=(), sharding=None))
+            return walk.emit(eqn, lax.broadcast, number, sizes=aval.shape)
+    if not walk.takes_constants and any(result.ndim for result in results):
+        return None
+    return [walk.constant(result, var.aval) for result, var in zip(results, eqn.outvars, strict=True)]

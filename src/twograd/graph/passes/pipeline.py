@@ -1,0 +1,49 @@
+"""Runs passes one after the other."""
+
+from collections.abc import Sequence
+
+from jax.extend.core import ClosedJaxpr
+
+from twograd.errors import PassError
+from twograd.graph.passes.checking import check_types, check_values
+from twograd.graph.passes.cse import cse
+from twograd.graph.passes.dce import dce
+from twograd.graph.passes.fold import fold
+from twograd.graph.passes.inline import inline
+from twograd.graph.passes.report import Pass, PassReport
+from twograd.graph.passes.simplify import simplify
+
+PASSES: tuple[Pass, ...] = (inline, simplify, fold, cse, dce)
+
+ROUNDS = 8
+"""One round is often enough, since each pass walks forward and sees its own results; more than three are rare."""
+
+
+def optimize(
+    closed: ClosedJaxpr, passes: Sequence[Pass] = (), check: bool = False
+) -> tuple[ClosedJaxpr, list[PassReport]]:
+    """Applies each of ``passes`` once, or, where none are given, all of :data:`PASSES` until nothing changes.
+
+    A pass is any function from a ClosedJaxpr to a pair of a ClosedJaxpr and a PassReport. With ``check`` both programs
+    are evaluated on random inputs. Raises PassError, naming the pass, where one changes the types of the inputs or
+    outputs, or, with ``check``, their values. The reports are those of all applications that changed something, and
+    of the first of each pass.
+    """
+    reports: list[PassReport] = []
+    for round in range(1 if passes else ROUNDS):
+        before = closed
+        for apply in passes or PASSES:
+            name = getattr(apply, "__name__", type(apply).__name__)
+            if not callable(apply):
+                raise PassError(name, f"must be a function of a ClosedJaxpr, got {apply!r}")
+            outcome = apply(closed)
+            check_types(name, closed, outcome)
+            rewritten, report = outcome
+            if check and rewritten is not closed:
+                check_values(name, closed, rewritten)
+            if rewritten is not closed or round == 0:
+                reports.append(report)
+            closed = rewritten
+        if closed is before:
+            break
+    return closed, reports
