@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from twograd.compare import check, environment, timing
@@ -63,6 +64,7 @@ def run(
     again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it.
     """
     with on_device(settings.device), jax.enable_x64(settings.dtype == "float64"):
+        _start_xla()
         engines, infos = _engines(settings)
         results = _resumed(out, settings) if out is not None else None
         if results is None:
@@ -326,6 +328,10 @@ class Context:
         """A pytree of arrays in the run's dtype, still NumPy's."""
         return jax.tree.map(lambda leaf: cast(leaf, self.settings.dtype), tree)
 
+    def inputs(self, engine: str, **axes: int | float | str) -> tuple[Any, ...]:
+        """``(params, *batch)`` of a case as arrays of ``engine``: the numbers that the timed case of these axes has."""
+        return self.engines[engine].arrays(make_inputs(self.comparison, self.name, axes, self.settings))
+
     def program(self, engine: str, **axes: int | float | str) -> Callable[..., Any]:
         """The comparison's loss as ``f(params, *batch)`` in the namespaces of ``engine``. May raise Unsupported."""
         chosen = self.engines[engine]
@@ -367,6 +373,11 @@ def on_device(device: str) -> Iterator[None]:
     """New arrays go to the first device of this kind."""
     with jax.default_device(jax.devices(resolve_device(device))[0]):
         yield
+
+
+def _start_xla() -> None:
+    """Compiles and runs something, so that what happens once per process is not charged to whoever comes first."""
+    jax.block_until_ready(jax.jit(lambda x: jnp.tanh(x @ x))(jnp.ones((8, 8))))
 
 
 def _engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:

@@ -66,7 +66,8 @@ def show_list(screen: Console, declarations: Sequence[Declaration], engines: Seq
     table = _table("Engines", "name", "what it is", "kind", "here")
     for engine in engines:
         reason = engine.unavailable()
-        table.add_row(engine.name, escape(engine.title), engine.kind, escape(reason or engine.version()))
+        here = Text(reason, style="yellow") if reason else Text(engine.version(), style="green")
+        table.add_row(engine.name, escape(engine.title), engine.kind, here)
     screen.print(table)
 
 
