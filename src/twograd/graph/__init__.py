@@ -17,3 +17,5 @@ from twograd.graph.graph import GraphStats as GraphStats
 from twograd.graph.graph import trace as trace
 from twograd.graph.passes import PassReport as PassReport
 from twograd.graph.passes import optimize as optimize
+from twograd.graph.split import Split as Split
+from twograd.graph.split import split_vjp as split_vjp

@@ -4,12 +4,11 @@ They stand here and not in ``rules/`` because they need that walk; the table doe
 of ``forward`` and ``backward`` (see :func:`twograd.rules.vjp_call`).
 """
 
-import jax
-import numpy as np
 from jax import lax
 from jax.extend.core import primitives
 
 from twograd import rules
+from twograd._arguments import zero_gradient
 from twograd._compat import body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
 from twograd.graph.transform import backward_pass, evaluate, forward_pass
 
@@ -66,16 +65,9 @@ def custom_vjp_call_forward(eqn, operands, wanted):
 
 def custom_vjp_call_backward(eqn, residuals, cts, wanted):
     if not eqn.params["symbolic_zeros"]:
-        cts = [zero_of(var.aval) if ct is None else ct for ct, var in zip(cts, eqn.outvars, strict=True)]
+        cts = [zero_gradient(var.aval) if ct is None else ct for ct, var in zip(cts, eqn.outvars, strict=True)]
     in_cts = [None] * eqn.params["num_consts"] + custom_vjp_backward(eqn.params, residuals, cts)
     return [ct if want else None for ct, want in zip(in_cts, wanted, strict=True)]
-
-
-def zero_of(aval):
-    """A zero cotangent for a value of type ``aval``; of dtype ``float0`` for what has no derivative, as in JAX."""
-    if rules.carries_gradient(aval):
-        return lax.full(aval.shape, 0, aval.dtype)
-    return np.zeros(aval.shape, jax.dtypes.float0)
 
 
 # --- remat: keep the operands, and compute the rest again on the way back ---------------------------------------------

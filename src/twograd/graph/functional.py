@@ -24,6 +24,7 @@ from jax.tree_util import (
 )
 
 from twograd import rules
+from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
 from twograd._compat import is_traced
 from twograd.graph.transform import backward_pass, forward_pass
 
@@ -126,12 +127,7 @@ def _check_cotangent(ct, aval):
 
 def _instantiate(ct, primal):
     """A symbolic zero as an array."""
-    if ct is not None:
-        return ct
-    aval = jax.typeof(primal)
-    if rules.carries_gradient(aval):
-        return lax.full(aval.shape, 0, aval.dtype)
-    return np.zeros(aval.shape, jax.dtypes.float0)
+    return zero_gradient(jax.typeof(primal)) if ct is None else ct
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------
@@ -144,13 +140,13 @@ def _value_and_grad(
     holomorphic: bool = False,
     allow_int: bool = False,
 ) -> Callable[..., Any]:
-    _check_callable(f, "value_and_grad")
+    check_callable(f, "value_and_grad")
 
     def value_and_grad_of_f(*args, **kwargs):
-        positions = _positions(argnums, len(args))
+        positions = argument_positions(argnums, len(args))
         chosen = [args[i] for i in positions]
         for position, argument in zip(positions, chosen, strict=True):
-            _check_differentiable(argument, position, holomorphic, allow_int)
+            check_differentiable(argument, position, holomorphic, allow_int)
         wanted = [
             i in positions and rules.carries_gradient(jax.typeof(leaf))
             for i, argument in enumerate(args)
@@ -196,56 +192,11 @@ def grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
     return grad_of_f
 
 
-def _check_callable(f, name):
-    if not callable(f):
-        raise TypeError(f"{name} expects a function as its first argument, got {type(f).__name__}: {f!r}")
-
-
-def _positions(argnums, count):
-    """``argnums`` as a tuple of indices into ``count`` positional arguments."""
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for position in positions:
-        if not isinstance(position, (int, np.integer)):
-            raise TypeError(f"argnums must be an integer or a sequence of integers, got {argnums!r}")
-        if not -count <= position < count:
-            raise ValueError(
-                f"argnums={argnums} asks for argument {position}, but the call has {count} positional ones"
-            )
-    return tuple(position % count for position in positions)
-
-
-def _check_differentiable(argument, position, holomorphic, allow_int):
-    for path, leaf in tree_flatten_with_path(argument)[0]:
-        name = f"argument {position}{keystr(path)}"
-        dtype = jax.dtypes.canonicalize_dtype(np.result_type(leaf)) if not hasattr(leaf, "dtype") else leaf.dtype
-        if holomorphic and not jax.dtypes.issubdtype(dtype, np.complexfloating):
-            raise TypeError(f"grad with holomorphic=True needs complex inputs, but {name} has dtype {dtype}")
-        if not jax.dtypes.issubdtype(dtype, np.inexact) and not allow_int:
-            raise TypeError(
-                f"grad needs real or complex inputs, but {name} has dtype {dtype}. Convert it to floating point, leave "
-                "it out of argnums, or pass allow_int=True for a zero derivative of dtype float0."
-            )
-
-
 def _seed(value, holomorphic):
     """The cotangent 1 of a scalar result."""
-    leaves = jax.tree.leaves(value)
-    if len(leaves) != 1 or tree_structure(value) != tree_structure(0):
-        raise TypeError(
-            f"grad is defined for functions that return one scalar; this one returned {tree_structure(value)}. "
-            "For more outputs use vjp or jacobian; for extra outputs pass has_aux=True."
-        )
-    aval = jax.typeof(leaves[0])
-    if aval.shape != ():
-        raise TypeError(
-            f"grad is defined for functions that return a scalar; this one returned {aval.str_short()}. "
-            "Reduce it (a sum or a mean), or use vjp or jacobian."
-        )
-    kind = np.complexfloating if holomorphic else np.floating
-    if not jax.dtypes.issubdtype(aval.dtype, kind):
-        hint = "" if holomorphic else " For the derivative of a holomorphic function pass holomorphic=True."
-        raise TypeError(f"grad needs a {'complex' if holomorphic else 'real'} output, got {aval.str_short()}.{hint}")
-    return lax.full((), 1, aval.dtype)
+    check_scalar(value, holomorphic)
+    (leaf,) = jax.tree.leaves(value)
+    return lax.full((), 1, jax.typeof(leaf).dtype)
 
 
 # --- forward mode and matrices of derivatives -------------------------------------------------------------------------
@@ -306,12 +257,12 @@ def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
     Its structure is that of the output, each leaf holding one of the argument; the shape of an entry is the output
     leaf's followed by the argument leaf's.
     """
-    _check_callable(f, "jacobian")
+    check_callable(f, "jacobian")
 
     def jacobian_of_f(*args, **kwargs):
-        positions = _positions(argnums, len(args))
+        positions = argument_positions(argnums, len(args))
         for position in positions:
-            _check_differentiable(args[position], position, holomorphic, allow_int)
+            check_differentiable(args[position], position, holomorphic, allow_int)
 
         def partial_f(*chosen):
             full = list(args)

@@ -16,7 +16,6 @@ from twograd.errors import TwogradError
 from twograd.graph.passes.cse import cse
 from twograd.graph.transform import backward_pass, forward_pass
 
-
 MAX_ROUNDS = 8  # two suffice for all that is known; a rule that computes something else each time would need more
 
 

@@ -116,6 +116,11 @@ def _where(condition: Array, x: Array, y: Array) -> Array:
     return lax.select(condition, x, y)
 
 
+def _absolute(x: Array) -> Array:
+    """abs(x) with derivative 0 at 0, as in PyTorch; JAX's is 1."""
+    return x * lax.sign(x)
+
+
 # --- linear maps and convolutions -------------------------------------------------------------------------------------
 
 
@@ -808,7 +813,7 @@ def mse_loss(input: Array, target: Array, *, reduction: Reduction = "mean") -> A
 def l1_loss(input: Array, target: Array, *, reduction: Reduction = "mean") -> Array:
     """abs(input - target), with derivative 0 where they are equal; both of one shape."""
     _same_shape("l1_loss", input, target)
-    return _reduced("l1_loss", abs(input - target), reduction)
+    return _reduced("l1_loss", _absolute(input - target), reduction)
 
 
 @front_end
@@ -817,7 +822,7 @@ def smooth_l1_loss(input: Array, target: Array, *, reduction: Reduction = "mean"
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     _same_shape("smooth_l1_loss", input, target)
-    distance = abs(input - target)
+    distance = _absolute(input - target)
     if beta == 0:
         return _reduced("smooth_l1_loss", distance, reduction)
     losses = lax.select(distance < beta, lax.square(distance) * (0.5 / beta), distance - 0.5 * beta)
@@ -830,7 +835,7 @@ def huber_loss(input: Array, target: Array, *, reduction: Reduction = "mean", de
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     _same_shape("huber_loss", input, target)
-    distance = abs(input - target)
+    distance = _absolute(input - target)
     losses = lax.select(distance <= delta, 0.5 * lax.square(distance), delta * (distance - 0.5 * delta))
     return _reduced("huber_loss", losses, reduction)
 
@@ -915,7 +920,7 @@ def normalize(input: Array, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps:
     if p == math.inf:
         norm = jnp.maximum(jnp.max(abs(input), dim, keepdims=True), eps)
     elif p == 1:
-        norm = jnp.maximum(jnp.sum(abs(input), dim, keepdims=True), eps)
+        norm = jnp.maximum(jnp.sum(_absolute(input), dim, keepdims=True), eps)
     elif p == 2:  # The square is clamped, not its root, whose slope at 0 is infinite.
         norm = lax.sqrt(jnp.maximum(jnp.sum(lax.square(input), dim, keepdims=True), eps * eps))
     else:
@@ -1239,3 +1244,51 @@ def pad(
 
 PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 """PyTorch's names of the padding modes, and NumPy's."""
+
+
+@front_end
+def interpolate(
+    input: Array,
+    size: PerAxis | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: Literal["nearest", "linear", "bilinear", "trilinear", "area"] = "nearest",
+    align_corners: bool | None = None,
+) -> Array:
+    """Resizes the spatial axes: input (N, C, L), (N, C, H, W) or (N, C, D, H, W); give ``size`` or ``scale_factor``.
+
+    "linear", "bilinear" and "trilinear" are for 1, 2 and 3 spatial axes; with ``align_corners`` the centres of the
+    corner elements stay where they are, else the corners. There is no "bicubic" and no "nearest-exact".
+    """
+    rank = input.ndim - 2
+    if not 1 <= rank <= 3:
+        raise ValueError(f"interpolate: expected input (N, C, 1 to 3 spatial axes), got size {list(input.shape)}")
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: give either size or scale_factor")
+    if scale_factor is None:
+        assert size is not None
+        lengths = _per_axis("interpolate", "size", size, rank)
+        steps = [n / length for n, length in zip(input.shape[2:], lengths, strict=True)]
+    else:
+        factors = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor,) * rank
+        lengths = tuple(math.floor(n * factor) for n, factor in zip(input.shape[2:], factors, strict=True))
+        steps = [1 / factor for factor in factors]
+    if mode == "area":
+        return _adaptive_avg_pool("interpolate", rank, input, lengths)
+    if mode not in ("nearest", ("linear", "bilinear", "trilinear")[rank - 1]):
+        raise ValueError(f"interpolate: mode {mode!r} is not one for {rank} spatial axes")
+    out = input
+    for axis, (length, step) in enumerate(zip(lengths, steps, strict=True), start=2):
+        if mode == "nearest":
+            nearest = np.minimum(np.floor(np.arange(length) * step).astype(int), input.shape[axis] - 1)
+            out = jnp.take(out, nearest, axis, mode="clip")
+        else:
+            out = _along_axis(out, axis, _linear_weights(input.shape[axis], length, step, align_corners))
+    return out
+
+
+def _linear_weights(length, count, step, align_corners):
+    """The (count, length) matrix that interpolates linearly between the elements of one axis."""
+    i = np.arange(count)
+    source = i * ((length - 1) / max(count - 1, 1)) if align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
+    # A tent of width 1 about each source position; positions beyond the last element take that element.
+    return np.maximum(1 - np.abs(np.minimum(source, length - 1)[:, None] - np.arange(length)), 0)

@@ -6,11 +6,10 @@ how two values are combined and in the two slopes of that; read :func:`scan_back
 
 from functools import partial
 
-import numpy as np
 from jax import lax
 from jax.lax import add, concatenate, eq, exp, full_like, log, mul, select, sub
 
-from twograd.rules.common import constant
+from twograd.rules.common import constant, where
 from twograd.rules.elementwise import share
 from twograd.rules.registry import vjp
 
@@ -36,19 +35,14 @@ def scan_back(combine, slopes, ct, x, out, axis):
 
     slope_o, slope_e = slopes(take(out_o, 0, rest), take(x_e, 1, None), take(out_e, 1, None))
     ct_rest = take(ct_e, 1, None)
-    ct_o = join(add(take(ct_o, 0, rest), mul(ct_rest, slope_o)), take(ct_o, rest, None), axis)
-    ct_e = join(take(ct_e, 0, 1), mul(ct_rest, slope_e), axis)
+    ct_o = concatenate([add(take(ct_o, 0, rest), mul(ct_rest, slope_o)), take(ct_o, rest, None)], axis)
+    ct_e = concatenate([take(ct_e, 0, 1), mul(ct_rest, slope_e)], axis)
 
     paired = combine(take(x_e, 0, pairs), x_o)
     ct_paired = scan_back(combine, slopes, ct_o, paired, out_o, axis)
     slope_e, slope_o = slopes(take(x_e, 0, pairs), x_o, paired)
-    ct_e = join(add(take(ct_e, 0, pairs), mul(ct_paired, slope_e)), take(ct_e, pairs, None), axis)
+    ct_e = concatenate([add(take(ct_e, 0, pairs), mul(ct_paired, slope_e)), take(ct_e, pairs, None)], axis)
     return interleave(ct_e, mul(ct_paired, slope_o), axis)
-
-
-def join(x, y, axis):
-    """x followed by y."""
-    return concatenate([x, y], axis)
 
 
 def interleave(even, odd, axis):
@@ -73,20 +67,17 @@ def cumulative(combine, slopes):
     return rule
 
 
-def finite(x):
-    """x with its infinities replaced by 0, for a difference of exponents."""
-    return select(eq(lax.abs(x), full_like(lax.abs(x), np.inf)), full_like(x, 0), x)
-
-
 def logsumexp(x, y):
-    """log(eˣ + eʸ), shifted by the larger one against overflow."""
-    shift = finite(lax.max(x, y))
-    return add(shift, log(add(exp(sub(x, shift)), exp(sub(y, shift)))))
+    """log(eˣ + eʸ), shifted by the larger one against overflow; the larger one itself where that is infinite."""
+    top = lax.max(x, y)
+    finite = lax.is_finite(lax.abs(top))
+    x, y, shift = (where(finite, value) for value in (x, y, top))
+    return select(finite, add(shift, log(add(exp(sub(x, shift)), exp(sub(y, shift))))), top)
 
 
 def logsumexp_slopes(x, y, out):
-    """eˣ⁻ᵒᵘᵗ and eʸ⁻ᵒᵘᵗ."""
-    return exp(sub(x, finite(out))), exp(sub(y, finite(out)))
+    """eˣ⁻ᵒᵘᵗ and eʸ⁻ᵒᵘᵗ; the difference of equal infinities counts as 0."""
+    return tuple(exp(select(eq(value, out), full_like(out, 0), sub(value, out))) for value in (x, y))
 
 
 vjp(lax.cumlogsumexp_p, x=cumulative(logsumexp, logsumexp_slopes))

@@ -56,7 +56,7 @@ def truncate(x):
 
 
 vjp(lax.add_p, x=lambda ct: ct, y=lambda ct: ct)
-vjp(lax.div_p, x=lambda ct, y: div(ct, y), y=lambda ct, x, y: neg(mul(mul(ct, x), integer_pow(y, -2))))
+vjp(lax.div_p, x=lambda ct, y: div(ct, y), y=lambda ct, y, out: neg(mul(ct, div(out, y))))
 vjp(lax.mul_p, x=lambda ct, y: mul(ct, y), y=lambda ct, x: mul(ct, x))
 vjp(lax.neg_p, x=lambda ct: neg(ct))
 vjp(lax.rem_p, x=lambda ct: ct, y=lambda ct, x, y: neg(mul(ct, truncate(div(x, y)))))
@@ -90,8 +90,16 @@ vjp(lax.sqrt_p, x=lambda ct, out: mul(ct, div(constant(out, 0.5), out)))
 
 # --- exponential, trigonometric, hyperbolic ---------------------------------------------------------------------------
 
+
+def acosh_x(ct, x):
+    """1/√(x²-1); for complex x the root is taken of each factor, for that of the product may have the other sign."""
+    if not is_complex(x.dtype):
+        return mul(ct, rsqrt(sub(square(x), constant(x, 1))))
+    return mul(ct, mul(rsqrt(sub(x, constant(x, 1))), rsqrt(add(x, constant(x, 1)))))
+
+
 vjp(lax.acos_p, x=lambda ct, x: neg(mul(ct, rsqrt(sub(constant(x, 1), square(x))))))
-vjp(lax.acosh_p, x=lambda ct, x: mul(ct, mul(rsqrt(sub(x, constant(x, 1))), rsqrt(add(x, constant(x, 1))))))
+vjp(lax.acosh_p, x=acosh_x)
 vjp(lax.asin_p, x=lambda ct, x: mul(ct, rsqrt(sub(constant(x, 1), square(x)))))
 vjp(lax.asinh_p, x=lambda ct, x: mul(ct, rsqrt(add(square(x), constant(x, 1)))))
 vjp(
@@ -100,7 +108,7 @@ vjp(
     y=lambda ct, x, y: neg(mul(ct, div(x, add(square(x), square(y))))),
 )
 vjp(lax.atan_p, x=lambda ct, x: div(ct, add(square(x), constant(x, 1))))
-vjp(lax.atanh_p, x=lambda ct, x: div(ct, mul(add(constant(x, 1), x), sub(constant(x, 1), x))))
+vjp(lax.atanh_p, x=lambda ct, x: div(div(ct, add(x, constant(x, 1))), sub(constant(x, 1), x)))
 vjp(lax.cos_p, x=lambda ct, x, *, accuracy: neg(mul(ct, sin(x, accuracy=accuracy))))
 vjp(lax.cosh_p, x=lambda ct, x: mul(ct, sinh(x)))
 vjp(lax.exp2_p, x=lambda ct, out: mul(ct, mul(out, constant(out, np.log(2)))))

@@ -120,7 +120,7 @@ def _scalar(kind: type, value: Any) -> jax.Array:
     return array
 
 
-# --- calls with structure: keywords, lists of Tensors, axes, shapes ----------------------------------------------------
+# --- calls with structure: keywords, lists of Tensors, axes, shapes ---------------------------------------------------
 
 
 def _apply_structured(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -167,7 +167,7 @@ def _specialise(function: Callable[..., Any], tree: Any, structure: tuple[Any, .
     except TypeError:
         raise TypeError(
             f"{getattr(function, '__name__', function)}: an argument that is neither an array nor a number must be "
-            f"hashable, to be part of the op's signature; got {[type(s).__name__ for s in structure if s is not RESULT]}"
+            f"hashable, to be part of the op's signature; got {[s for s in structure if s is not RESULT]}"
         ) from None
     if known is None:
 

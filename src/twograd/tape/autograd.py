@@ -68,9 +68,7 @@ def grad(
     found = backward_pass(edges, cts, targets, keep, create_graph)
     grads = [as_tensor(found[edge]) for edge in targets]
     if materialize_grads:
-        return tuple(
-            Tensor(jnp.zeros_like(x._data)) if g is None else g for g, x in zip(grads, leaves, strict=True)
-        )
+        return tuple(Tensor(jnp.zeros_like(x._data)) if g is None else g for g, x in zip(grads, leaves, strict=True))
     if not allow_unused and None in grads:
         raise RuntimeError(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
@@ -126,5 +124,3 @@ def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> An
             f"Mismatch in dtype: grad_output[{i}] has a dtype of {ct.dtype} and output[{i}] has a dtype of {out.dtype}."
         )
     return ct if create_graph else ct._data
-
-

@@ -31,7 +31,7 @@ def backward_pass(
     gradients can be differentiated again. Without ``targets`` what arrives at a leaf is added to its ``.grad``. With
     ``targets`` only nodes that lead to one of these edges are walked, and their cotangents are returned.
 
-    Saved values are freed as the walk passes, unless ``retain_graph``. Raises RuntimeError where they were freed before.
+    Saved values are freed as the walk passes, unless ``retain_graph``; RuntimeError where they were freed before.
     """
     ct_env: dict[Node, list[Any]] = {}
     ready: list[tuple[int, Node]] = []

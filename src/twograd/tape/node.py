@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from twograd.tape.plan import Plan
     from twograd.tape.tensor import Tensor
@@ -90,4 +89,3 @@ class AccumulateGrad:
 
     def __repr__(self) -> str:
         return f"<AccumulateGrad object at {id(self):#x}>"
-

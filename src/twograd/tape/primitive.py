@@ -23,7 +23,9 @@ def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges
     """Runs ``function`` equation by equation, recording each that depends on an operand with an edge."""
     closed, leaves, out_tree = _traced(function, tuple(array.aval for array in arrays))
     jaxpr = closed.jaxpr
-    env: dict[Any, tuple[Any, Edge | None]] = {var: (const, None) for var, const in zip(jaxpr.constvars, closed.consts, strict=True)}
+    env: dict[Any, tuple[Any, Edge | None]] = {
+        var: (const, None) for var, const in zip(jaxpr.constvars, closed.consts, strict=True)
+    }
     env.update(zip(jaxpr.invars, zip(arrays, edges, strict=True), strict=True))
 
     def read(atom):

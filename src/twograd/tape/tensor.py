@@ -11,14 +11,13 @@ import jax
 import numpy as np
 
 from twograd import rules
-from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Edge, Node
 
 NON_LEAF_GRAD = (
-    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
-    "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use "
-    ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf "
-    "Tensor instead."
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+    "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, "
+    "use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the "
+    "leaf Tensor instead."
 )
 
 
@@ -55,8 +54,8 @@ class Tensor:
             if value:
                 return
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
-                "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
+                "a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
         if not value:
             self._edge = None
@@ -104,7 +103,9 @@ class Tensor:
             return
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+                raise TypeError(
+                    f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}"
+                )
             if value.shape != self.shape:
                 raise RuntimeError(
                     f"assigned grad has data of a different size: got {list(value.shape)}, expected {list(self.shape)}"
@@ -175,9 +176,7 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The data as a NumPy array. Raises RuntimeError for a Tensor that requires grad."""
         if self._edge is not None:
-            raise RuntimeError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
-            )
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         return np.asarray(self._data)
 
     def tolist(self) -> Any:
@@ -186,13 +185,6 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
-
-    def __jax_array__(self) -> jax.Array:
-        raise TypeError(
-            "a Tensor was given to a function of jax, which would lose its history. Call the function of the same name "
-            "in twograd.numpy, twograd.lax or twograd.nn.functional, wrap your own with twograd.tape.apply, or pass "
-            "tensor.detach().array."
-        )
 
     def __len__(self) -> int:
         if not self._data.shape:
@@ -222,7 +214,8 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
         if not self.is_leaf:
             raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment."
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
+                "moment."
             )
         copy = memo[id(self)] = Tensor(self._data, self.requires_grad)
         return copy
@@ -241,7 +234,3 @@ def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:
     tensor._data = data
     tensor._edge = edge
     return tensor
-
-
-def is_recording() -> bool:
-    return mode.recording

@@ -1,0 +1,68 @@
+"""The checks of arguments and results that both engines' ``grad`` families share, with one text each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path, tree_structure
+
+from twograd.rules import carries_gradient
+
+
+def check_callable(f: Any, name: str) -> None:
+    """Raises TypeError unless ``f`` can be called."""
+    if not callable(f):
+        raise TypeError(f"{name} expects a function as its first argument, got {type(f).__name__}: {f!r}")
+
+
+def argument_positions(argnums: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """``argnums`` as indices into ``count`` positional arguments; TypeError or ValueError where it cannot be."""
+    positions = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
+    for position in positions:
+        if not isinstance(position, (int, np.integer)):
+            raise TypeError(f"argnums must be an integer or a sequence of integers, got {argnums!r}")
+        if not -count <= position < count:
+            raise ValueError(f"argnums={argnums} asks for argument {position}; the call has {count} positional ones")
+    return tuple(int(position) % count for position in positions)
+
+
+def check_differentiable(argument: Any, position: int, holomorphic: bool, allow_int: bool) -> None:
+    """Raises TypeError for a leaf of ``argument`` that has no derivative, naming it."""
+    for path, leaf in tree_flatten_with_path(argument)[0]:
+        name = f"argument {position}{keystr(path)}"
+        dtype = jax.typeof(leaf).dtype
+        if holomorphic and not jax.dtypes.issubdtype(dtype, np.complexfloating):
+            raise TypeError(f"grad with holomorphic=True needs complex inputs, but {name} has dtype {dtype}")
+        if not jax.dtypes.issubdtype(dtype, np.inexact) and not allow_int:
+            raise TypeError(
+                f"grad needs real or complex inputs, but {name} has dtype {dtype}. Convert it to floating point, leave "
+                "it out of argnums, or pass allow_int=True for a zero derivative of dtype float0."
+            )
+
+
+def check_scalar(value: Any, holomorphic: bool) -> None:
+    """Raises TypeError unless ``value`` is one real scalar (a complex one if ``holomorphic``)."""
+    if tree_structure(value) != tree_structure(0):
+        raise TypeError(
+            f"grad is defined for functions that return one scalar; this one returned {tree_structure(value)}. "
+            "For more outputs use vjp or jacobian; for extra outputs pass has_aux=True."
+        )
+    aval = jax.typeof(value)
+    if aval.shape != ():
+        raise TypeError(
+            f"grad is defined for functions that return a scalar; this one returned {aval.str_short()}. "
+            "Reduce it (a sum or a mean), or use vjp or jacobian."
+        )
+    kind = np.complexfloating if holomorphic else np.floating
+    if not jax.dtypes.issubdtype(aval.dtype, kind):
+        hint = "" if holomorphic else " For the derivative of a holomorphic function pass holomorphic=True."
+        raise TypeError(f"grad needs a {'complex' if holomorphic else 'real'} output, got {aval.str_short()}.{hint}")
+
+
+def zero_gradient(aval: Any) -> Any:
+    """The zero cotangent of a value of type ``aval``; of dtype ``float0`` where it has no derivative, as in JAX."""
+    if carries_gradient(aval):
+        return jnp.zeros(aval.shape, aval.dtype)
+    return np.zeros(aval.shape, jax.dtypes.float0)
