@@ -1,3 +1,26 @@
-"""twograd: one table of derivative rules, two autodiff engines, and the means to compare them."""
+"""twograd: one table of derivative rules, two autodiff engines, and the means to compare them.
+
+    import twograd as tg
+    import twograd.numpy as tnp
+    from twograd import tape, graph
+
+``tape`` records as it runs and differentiates by value; ``graph`` traces and rewrites a program into a bigger one that
+holds its derivative; ``rules`` is the table that both read. Sub-modules are imported when they are first used.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_SUBMODULES = frozenset({"compare", "graph", "lax", "nn", "numpy", "rules", "tape"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"twograd.{name}")
+    raise AttributeError(f"module 'twograd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})

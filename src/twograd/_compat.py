@@ -6,6 +6,7 @@ a matter of reading this file. Tested with JAX 0.10.
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,7 +28,6 @@ __all__ = [
     "custom_vjp_forward",
     "differentiable_primitives",
     "emitting",
-    "exclude_from_user_frames",
     "fresh_var",
     "is_plain_jit",
     "is_traced",
@@ -105,9 +105,8 @@ def scoped(inner: JaxprEqn, outer: JaxprEqn, scope: str) -> Any:
     return inner.source_info.replace(name_stack=names)
 
 
-def exclude_from_user_frames(path: str) -> None:
-    """Frames of files below ``path`` are not the user's: blame the caller's line instead."""
-    _source_info_util.register_exclusion(path)
+# Frames of this package are not the user's: what is blamed is the line that called it.
+_source_info_util.register_exclusion(str(Path(__file__).parent))
 
 
 # --- tracing --------------------------------------------------------------------------------------------------------

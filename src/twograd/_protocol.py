@@ -5,8 +5,8 @@ A front-end function (``twograd.numpy.sin``, ``twograd.nn.functional.conv2d`` ..
 
     __twograd_function__(function, args, kwargs)
 
-(a static method: a tape's Tensor records, a Symbol builds) the call is handed to that class, with ``function`` being the
-plain JAX function. This is NumPy's ``__array_function__`` with one method for every function there is.
+(a static method: a tape's Tensor records, a Symbol builds) the call is handed to that class, with ``function`` being
+the plain JAX function. This is NumPy's ``__array_function__`` with one method for every function there is.
 """
 
 import functools

@@ -6,7 +6,6 @@ from jax.extend.core import JaxprEqn
 
 from twograd import _compat
 
-
 FREED = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
     "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "

@@ -1,6 +1,7 @@
 """The operators and methods of Tensor: each one line on top of :func:`twograd.tape.apply.apply`.
 
-Names are NumPy's and PyTorch's; where both name an argument, both are taken (``axis``/``dim``, ``keepdims``/``keepdim``).
+Names are NumPy's and PyTorch's; where both name an argument, both are taken (``axis`` and ``dim``, ``keepdims`` and
+``keepdim``).
 A method's function is cached per structure (an axis, a shape), so that its plan is found by identity.
 """
 

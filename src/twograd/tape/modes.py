@@ -77,9 +77,9 @@ def granularity(level: Granularity) -> Iterator[None]:
     """How finely calls inside are recorded: one node per ``"op"`` (a call of a front-end function), or per
     ``"primitive"``.
 
-    At op level an op's forward pass is one compiled call and its pullback another. At primitive level every primitive of
-    its jaxpr is executed and recorded on its own and its rule is called by value: the pure algorithm, slower, and node
-    for node comparable with the jaxpr.
+    At op level an op's forward pass is one compiled call and its pullback another. At primitive level every primitive
+    of its jaxpr is executed and recorded on its own and its rule is called by value: the pure algorithm, slower, and
+    node for node comparable with the jaxpr.
     """
     if level not in ("op", "primitive"):
         raise ValueError(f"granularity is 'op' or 'primitive', not {level!r}")

@@ -43,7 +43,7 @@ def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges
 
 
 def make_node(plan: Plan, values: Sequence[Any], operand_edges: Sequence[Edge | None]) -> Node | None:
-    """The node of one call, with the edges of the operands that want a cotangent, and the values that its pullback reads."""
+    """The node of one call: the edges of the operands that want a cotangent, and the values its pullback reads."""
     if plan.positions is None:
         return None
     edges = tuple(edge for edge, want in zip(operand_edges, plan.wanted, strict=True) if want and edge is not None)
