@@ -136,17 +136,23 @@ def test_small_arrays_beside_large_ones_are_checked_on_their_own_scale():
 
 
 def test_engines_of_one_family_are_not_independent(known):
-    twin, other = Wrong(), create("autograd")
-    others = {"twin": (JaxEager(), right()), "ours": (twin, right()), "autograd": (other, right())}
-    checks, _ = check.examine(JaxEager(), right(), known, others, "float32")
-    independent = {c.witness: c.independent for c in checks}
-    assert independent == {
-        check.FINITE_DIFFERENCES: True,
-        check.REFERENCE: False,
-        "twin": False,
-        "ours": True,
-        "autograd": True,
-    }
+    ours, autograd, torch = Wrong(), create("autograd"), create("torch")
+    others = {"tape": (ours, right()), "autograd": (autograd, right()), "torch": (torch, right())}
+
+    def independent(engine):
+        checks, _ = check.examine(engine, right(), known, others, "float32")
+        return {c.witness: c.independent for c in checks}
+
+    oracles = {check.REFERENCE: True, check.FINITE_DIFFERENCES: True}
+    peers = {"autograd": True, "torch": True}
+    assert independent(Wrong()) == {**oracles, "tape": False, **peers}
+    assert independent(JaxEager()) == {**oracles, check.REFERENCE: False, "tape": True, **peers}
+
+
+def test_a_family_is_heard_once(known):
+    others = {"tape": (Wrong(), right()), "graph": (Wrong(), right()), "jax-jit": (JaxEager(), right())}
+    checks, _ = check.examine(create("autograd"), right(), known, others, "float32")
+    assert [c.witness for c in checks] == [check.REFERENCE, check.FINITE_DIFFERENCES, "tape"]
 
 
 def test_another_engine_has_no_vote(known):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from conftest import Wrong, quadratic
 
 from twograd.compare import CompareError, program, runner
 from twograd.compare import results as rs
+from twograd.compare.engines import create
 
 FILE = """
 from twograd.compare import Comparison, Observation, Table
@@ -233,10 +235,29 @@ def test_without_time_left_nothing_begins(declare, settings):
     assert "time budget" in results.comparisons[0].error
 
 
-def test_a_small_budget_still_gives_every_stage_a_sample(declare, settings):
-    results, _ = run([declare(GOOD)], dataclasses.replace(settings, min_time=60.0), budget=1e-3)
-    for row in results.comparisons[0].cases[0].rows:
-        assert len(row.stages["step"].seconds) >= 1
+def test_engines_whose_turn_comes_too_late_are_skipped(declare, settings, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    build = runner._build
+
+    def slow_build(*arguments):
+        now[0] += 8.0
+        return build(*arguments)
+
+    monkeypatch.setattr(runner, "_build", slow_build)
+    results, _ = run([declare(GOOD)], dataclasses.replace(settings, min_time=60.0), budget=10.0)
+    first, second = results.comparisons[0].cases[0].rows
+    assert (first.engine, first.status) == ("jax-eager", "ok")
+    assert (second.engine, second.status) == ("autograd", "skipped")
+    assert "time budget" in second.reason
+
+
+def test_a_small_budget_still_gives_every_stage_a_sample(settings):
+    engines = {"jax-eager": create("jax-eager")}
+    case = runner.run_case(
+        "mine", quadratic(), {"size": 3}, dataclasses.replace(settings, min_time=60.0), engines, time.monotonic() + 1.5
+    )
+    assert len(case.rows[0].stages["step"].seconds) >= 1
 
 
 def test_quick_runs_the_quick_cases(settings):

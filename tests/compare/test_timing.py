@@ -54,7 +54,7 @@ def test_rounds_are_interleaved_and_shuffled_by_the_seed(clock):
         log = []
         subjects = {name: clock.subject(0.01, log, name) for name in "abc"}
         timing.measure(subjects, timing.Plan(0.05, 6, 0.2, warmup_cap=0.0), seed)
-        return log[9:]  # behind the three warm-up calls of each
+        return log[3:]  # behind the one warm-up call of each
 
     log = order(seed=0)
     rounds = [log[i : i + 3] for i in range(0, len(log), 3)]
@@ -81,6 +81,11 @@ def test_a_subject_that_never_settles_says_so(clock):
 def test_after_the_deadline_everything_still_has_a_sample(clock):
     found = timing.measure({"a": clock.subject(1.0), "b": clock.subject(2.0)}, PLAN, deadline=0.5)
     assert {name: m.seconds for name, m in found.items()} == {"a": (1.0,), "b": (2.0,)}
+
+
+def test_a_warm_up_after_the_deadline_is_one_call(clock):
+    (found,) = timing.measure({"a": clock.subject(1.0)}, PLAN, deadline=-1.0).values()
+    assert (found.warmup_calls, found.settled, found.seconds) == (1, False, (1.0,))
 
 
 def test_no_garbage_is_collected_within_a_sample():

@@ -10,6 +10,7 @@ every subject per round, in an order drawn anew for each round, so that a machin
 
 import contextlib
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -89,7 +90,9 @@ def measure(
 
     ``deadline`` is a ``time.monotonic()`` after which no further round starts. Every subject has at least one sample.
     """
-    warm = {key: _warm_up(subject, plan.warmup_cap) for key, subject in subjects.items()}
+    warm = {}
+    for key, subject in subjects.items():
+        warm[key] = _warm_up(subject, min(plan.warmup_cap, deadline - time.monotonic()))
     samples: dict[Key, list[float]] = {key: [] for key in subjects}
     spent = dict.fromkeys(subjects, 0.0)
     rng = np.random.default_rng(seed)
@@ -123,18 +126,24 @@ class _Warm:
 
 
 def _warm_up(subject: Subject, cap: float) -> _Warm:
-    """Calls ``subject`` until two successive medians of three samples agree, at least three times, at most for ``cap``.
+    """Calls ``subject`` until two successive medians of three samples agree, for at most ``cap`` seconds.
 
     The first samples after a compilation are slow, also where nothing is compiled any more (jax-ml/jax#18622).
     """
     end = time.monotonic() + cap
-    seconds = [sample(subject, 1) for _ in range(3)]
-    loops = max(1, round(MIN_SAMPLE / max(min(seconds), 1e-9)))
-    calls, previous = 3, statistics.median(seconds)
+    seconds = [sample(subject, 1)]
+    while len(seconds) < 3 and time.monotonic() < end:
+        seconds.append(sample(subject, 1))
+    loops, calls, previous = _loops(min(seconds)), len(seconds), statistics.median(seconds)
     while time.monotonic() < end:
         median = statistics.median(sample(subject, loops) for _ in range(3))
         calls += 3 * loops
         if abs(median - previous) <= SETTLED * previous:
-            return _Warm(max(1, round(MIN_SAMPLE / max(median, 1e-9))), calls, settled=True)
+            return _Warm(_loops(median), calls, settled=True)
         previous = median
-    return _Warm(max(1, round(MIN_SAMPLE / max(previous, 1e-9))), calls, settled=False)
+    return _Warm(_loops(previous), calls, settled=False)
+
+
+def _loops(seconds: float) -> int:
+    """How many calls of this length make a sample."""
+    return max(1, math.ceil(MIN_SAMPLE / max(seconds, 1e-9)))

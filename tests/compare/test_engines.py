@@ -1,0 +1,206 @@
+"""Every engine keeps to the protocol, and finds a gradient that is known in closed form."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from twograd.compare import CompareError, Unsupported, results, timing
+from twograd.compare.engines import ENGINES, check_names, create
+
+W = np.array([0.3, -0.7, 1.1], np.float32)
+B = np.float32(0.4)
+X = np.array([1.0, 2.0, -1.0], np.float32)
+
+
+@pytest.fixture(params=list(ENGINES))
+def engine(request):
+    chosen = create(request.param)
+    if chosen.unavailable():
+        pytest.skip(f"{request.param}: {chosen.unavailable()}")
+    return chosen
+
+
+def program(engine):
+    def loss(params, x):
+        y = engine.ops.np.sin(params["w"]) * x + params["b"]
+        return engine.ops.np.sum(y * y)
+
+    return loss
+
+
+def expected():
+    y = np.sin(W) * X + B
+    return np.sum(y * y), {"w": 2 * y * X * np.cos(W), "b": np.sum(2 * y)}
+
+
+def agree(found):
+    loss, grads = found
+    right_loss, right_grads = expected()
+    np.testing.assert_allclose(loss, right_loss, rtol=1e-6)
+    for name, grad in right_grads.items():
+        np.testing.assert_allclose(grads[name], grad, rtol=1e-5)
+
+
+def inputs(engine):
+    return engine.arrays(({"w": W, "b": B}, X))
+
+
+def build(engine):
+    stopwatch = timing.Stopwatch()
+    built = engine.build(program(engine), inputs(engine), stopwatch)
+    return built, stopwatch.measurements()
+
+
+def test_value_and_grad_has_jaxs_shape(engine):
+    found = engine.value_and_grad(program(engine))(*inputs(engine))
+    agree(engine.numpy(found))
+    assert jax.tree.structure(found[1]) == jax.tree.structure({"w": 0, "b": 0})
+
+
+def test_what_is_built_finds_the_gradient(engine):
+    built, _ = build(engine)
+    agree(engine.numpy(built.stages["forward+backward"]()))
+
+
+def test_a_stage_can_be_run_again_and_again_with_the_same_result(engine):
+    built, _ = build(engine)
+    assert {"forward", "forward+backward", "step"} <= built.stages.keys() <= set(results.STEADY_STAGES)
+    for stage in built.stages.values():
+        for _ in range(3):
+            stage()
+    agree(engine.numpy(built.stages["forward+backward"]()))
+
+
+def test_a_step_descends(engine):
+    built, _ = build(engine)
+    params = engine.numpy(built.stages["step"]())
+    _, grads = expected()
+    np.testing.assert_allclose(params["w"], W - 1e-3 * grads["w"], rtol=1e-6)
+
+
+def test_what_is_paid_once_is_timed_by_the_static_engines_only(engine):
+    _, once = build(engine)
+    assert once.keys() <= set(results.ONE_TIME_STAGES)
+    assert bool(once) == (engine.kind == "static")
+
+
+def test_counts_and_texts_have_known_names(engine):
+    built, _ = build(engine)
+    built.stages["forward+backward"]()
+    counts, texts = built.counts(), built.texts()
+    known = {
+        "forward nodes",
+        "derivative nodes",
+        "saved bytes",
+        "temp bytes",
+        "argument bytes",
+        "output bytes",
+        "flops",
+    }
+    assert counts.keys() <= known | {"bytes accessed"}
+    assert all(value >= 0 for value in counts.values())
+    assert texts.keys() <= {"forward", "derivative"}
+    if "forward nodes" in counts:
+        assert 5 <= counts["forward nodes"] <= 9  # sin, mul, add, mul, sum; some engines count broadcasts
+
+
+def test_inputs_are_not_changed(engine):
+    before = W.copy()
+    built, _ = build(engine)
+    built.stages["step"]()
+    np.testing.assert_array_equal(W, before)
+
+
+def test_gradients_of_unused_parameters_are_zero(engine):
+    def loss(params, x):
+        return engine.ops.np.sum(params["used"] * x)
+
+    arrays = engine.arrays(({"used": W, "unused": W}, X))
+    found = engine.value_and_grad(loss)(*arrays)
+    np.testing.assert_array_equal(engine.numpy(found[1])["unused"], np.zeros(3))
+
+
+def test_engine_titles_kinds_and_families_are_told():
+    engines = [create(name) for name in ENGINES]
+    assert [engine.name for engine in engines] == list(ENGINES)
+    assert len({engine.title for engine in engines}) == len(engines)
+    families = {engine.name: engine.family for engine in engines}
+    assert families["tape"] == families["graph"] == families["tape-primitive"] == families["graph-eager"] == "twograd"
+    assert families["jax-jit"] == families["jax-eager"] == "jax"
+
+
+def test_names_are_checked_and_ordered():
+    assert check_names(["jax-jit", "tape"]) == ["tape", "jax-jit"]
+    with pytest.raises(CompareError, match=r"unknown engine 'jaxjit'. Did you mean 'jax-jit'\?"):
+        check_names(["jaxjit"])
+
+
+def test_hips_autograd_has_no_functional_namespace():
+    with pytest.raises(Unsupported, match="HIPS autograd has no conv2d"):
+        create("autograd").ops.F.conv2d(X, X)
+
+
+def test_jaxprs_are_counted_through_calls():
+    from twograd.compare.engines.xla import count_equations
+
+    flat = jax.make_jaxpr(lambda x: jax.numpy.sin(x) * x + 1.0)(1.0)
+    called = jax.make_jaxpr(lambda x: jax.jit(lambda y: jax.numpy.sin(y) * y)(x) + 1.0)(1.0)
+    assert count_equations(flat) == count_equations(called) == 3
+
+
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda np, x: np.max(x, axis=1),
+        lambda np, x: np.max(x),
+        lambda np, x: np.min(x, axis=0, keepdims=True),
+        lambda np, x: np.sum(x, axis=(0, 1)),
+        lambda np, x: np.mean(x, axis=1, keepdims=True),
+        lambda np, x: np.mean(x),
+        lambda np, x: np.var(x, axis=0),
+        lambda np, x: np.std(x, axis=1, ddof=1),
+        lambda np, x: np.transpose(x),
+        lambda np, x: np.transpose(x, (1, 0)),
+        lambda np, x: np.expand_dims(x, 1),
+        lambda np, x: np.concatenate([x, x], axis=1),
+        lambda np, x: np.stack([x, x], axis=2),
+        lambda np, x: np.maximum(x, 0.5),
+        lambda np, x: np.minimum(0.5, x),
+        lambda np, x: np.power(x, 3),
+        lambda np, x: np.where(x > 0.5, x, -x),
+        lambda np, x: np.exp(np.log(np.abs(x))),
+        lambda np, x: np.reshape(x, (3, 2)),
+        lambda np, x: np.matmul(x, np.transpose(x)),
+        lambda np, x: np.einsum("ij,kj->ik", x, x),
+    ],
+)
+def test_torch_answers_to_numpys_names(call):
+    engine = create("torch")
+    x = np.random.default_rng(0).random((2, 3)).astype(np.float32)
+    found = engine.numpy(call(engine.ops.np, engine.arrays(x)))
+    expected = call(np, x)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@needs_torch
+def test_torch_counts_nodes_and_saved_bytes():
+    engine = create("torch")
+    built, _ = build(engine)
+    # sin saves w, mul saves x, y * y saves y twice in one storage: 3 arrays of 3 float32.
+    assert built.counts() == {"forward nodes": 5, "saved bytes": 3 * 12}
+
+
+@needs_torch
+def test_torch_without_cuda_is_not_available_on_a_gpu():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this torch can use the GPU")
+    assert create("torch", "gpu").unavailable() == "the installed torch cannot use this GPU"
