@@ -188,14 +188,14 @@ def _convolution(name, rank, input, weight, bias, stride, padding, dilation, gro
     _check_convolution(name, rank, x, weight, bias, groups)
     strides = _per_axis(name, "stride", stride, rank)
     dilations = _per_axis(name, "dilation", dilation, rank)
-    out = lax.conv_general_dilated(
-        x,
-        weight,
-        strides,
-        _padding_pairs(name, padding, weight.shape[2:], strides, dilations),
-        rhs_dilation=dilations,
-        feature_group_count=groups,
-    )
+    pads = _padding_pairs(name, padding, weight.shape[2:], strides, dilations)
+    for length, (low, high), k, d in zip(x.shape[2:], pads, weight.shape[2:], dilations, strict=True):
+        if low + length + high < d * (k - 1) + 1:
+            raise ValueError(
+                f"{name}: input{list(x.shape)} with padding {padding!r} is smaller than the kernel "
+                f"{list(weight.shape[2:])} with dilation {dilations}; the output would be empty"
+            )
+    out = lax.conv_general_dilated(x, weight, strides, pads, rhs_dilation=dilations, feature_group_count=groups)
     out = out if bias is None else out + _along(bias, 1, rank + 2)
     return _like(out, input, rank)
 
@@ -979,23 +979,23 @@ def dropout(input: Array, p: float = 0.5, training: bool = True, *, key: Array |
     PyTorch draws from a global generator. Here ``key``, a ``jax.random`` key, must be given whenever something is
     drawn, and the same key draws the same mask. (Srivastava et al., 2014.)
     """
+    return _dropped("dropout", "key", input, p if training else 0.0, key)
+
+
+def _dropped(name, argument, input, p, key):
+    """Dropout with the key that the caller of ``name`` gives as ``argument``."""
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout: the probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0:
+        raise ValueError(f"{name}: the probability has to be between 0 and 1, but got {p}")
+    if p == 0:
         return input
     if p == 1:
         return input * 0
-    keep = jax.random.bernoulli(_needs_key("dropout", "key", key), 1 - p, input.shape)
-    return _where(keep, input / (1 - p), 0)
-
-
-def _needs_key(name, argument, key):
     if key is None:
         raise ValueError(
             f"{name}: what is random needs an explicit key, {argument}=jax.random.key(seed); split it for each call, "
             "or switch dropout off"
         )
-    return key
+    return _where(jax.random.bernoulli(key, 1 - p, input.shape), input / (1 - p), 0)
 
 
 @front_end
@@ -1040,8 +1040,7 @@ def scaled_dot_product_attention(
         weights = softmax(scores, -1)
     else:
         weights = _masked_softmax(scores, attn_mask)
-    weights = dropout(weights, dropout_p, key=dropout_key) if dropout_p else weights
-    return jnp.matmul(weights, value)
+    return jnp.matmul(_dropped(name, "dropout_key", weights, dropout_p, dropout_key), value)
 
 
 def _masked_softmax(scores, mask):
