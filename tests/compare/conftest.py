@@ -1,5 +1,7 @@
 """Small comparisons and stand-in engines that the tests of the harness share."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,13 @@ def quadratic(**changes):
 
 @pytest.fixture
 def settings():
-    return Settings(quick=True, engines=["jax-eager", "autograd"], min_time=0.002, min_rounds=3, warmup_cap=0.01)
+    """Checks only: compiling for the clock is what takes time here."""
+    return Settings(quick=True, timed=False, engines=["jax-eager", "autograd"])
+
+
+@pytest.fixture
+def timed(settings):
+    return dataclasses.replace(settings, timed=True, min_time=0.002, min_rounds=3, warmup_cap=0.01)
 
 
 @pytest.fixture

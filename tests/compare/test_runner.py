@@ -32,8 +32,8 @@ def run(declarations, settings, out=None, **options):
     return results, messages
 
 
-def test_a_run_checks_times_and_keeps_raw_samples(declare, settings, tmp_path):
-    results, messages = run([declare(GOOD)], settings, tmp_path)
+def test_a_run_checks_times_and_keeps_raw_samples(declare, timed, tmp_path):
+    results, messages = run([declare(GOOD)], timed, tmp_path)
     (comparison,) = results.comparisons
     assert (comparison.status, comparison.name, comparison.question) == ("done", "mine", "A question?")
     assert comparison.source == GOOD
@@ -48,7 +48,7 @@ def test_a_run_checks_times_and_keeps_raw_samples(declare, settings, tmp_path):
 
 
 def test_all_engines_agree_on_the_loss(declare, settings):
-    results, _ = run([declare(GOOD)], dataclasses.replace(settings, timed=False))
+    results, _ = run([declare(GOOD)], settings)
     losses = [row.loss for row in results.comparisons[0].cases[0].rows]
     assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-6)
 
@@ -74,7 +74,7 @@ def test_floats_are_cast_and_labels_stay_integers(leaf, dtype):
 
 
 def test_float64_is_float64_all_through(declare, settings):
-    results, _ = run([declare(GOOD)], dataclasses.replace(settings, dtype="float64", timed=False))
+    results, _ = run([declare(GOOD)], dataclasses.replace(settings, dtype="float64"))
     for row in results.comparisons[0].cases[0].rows:
         reference = next(check for check in row.checks if check.witness.startswith("jax.grad"))
         assert reference.max_rel < 1e-15, row.engine
@@ -90,12 +90,12 @@ def test_float64_is_float64_all_through(declare, settings):
         (lambda leaf: leaf * np.float32(np.nan), "4 of 4 values of the gradient of params['w'] are NaN"),
     ],
 )
-def test_a_wrong_gradient_has_no_timing(declare, settings, monkeypatch, spoil, reason):
+def test_a_wrong_gradient_has_no_timing(declare, timed, monkeypatch, spoil, reason):
     wrong = Wrong()
     monkeypatch.setattr(wrong, "spoil", spoil, raising=False)
     create = runner.create
     monkeypatch.setattr(runner, "create", lambda name, device: wrong if name == "jax-eager" else create(name, device))
-    results, _ = run([declare(GOOD)], settings)
+    results, _ = run([declare(GOOD)], timed)
     row, right = (results.comparisons[0].cases[0].row(name) for name in ("jax-eager", "autograd"))
     assert row is not None
     assert right is not None
@@ -129,9 +129,9 @@ def test_an_engine_that_is_not_installed_is_skipped_with_the_way_to_install_it(d
     assert (info.name, info.available, info.version) == ("autograd", False, "")
 
 
-def test_an_engine_that_raises_leaves_the_others(declare, settings):
+def test_an_engine_that_raises_leaves_the_others(declare, timed):
     text = FILE + "comparison = Comparison(inputs=inputs, loss=loss, variants={'autograd': lambda ops, p, x: 1 / 0})\n"
-    results, _ = run([declare(text)], settings)
+    results, _ = run([declare(text)], timed)
     failed, fine = (results.comparisons[0].cases[0].row(name) for name in ("autograd", "jax-eager"))
     assert failed is not None
     assert fine is not None
@@ -207,14 +207,12 @@ def test_a_run_that_was_interrupted_goes_on(declare, settings, tmp_path, monkeyp
 
 
 def test_a_changed_file_is_run_again(declare, settings, tmp_path):
-    settings = dataclasses.replace(settings, timed=False)
     run([declare(GOOD)], settings, tmp_path)
     results, _ = run([declare(GOOD + "# changed\n")], settings, tmp_path)
     assert results.comparisons[0].source.endswith("# changed\n")
 
 
 def test_results_of_other_settings_are_not_mixed_in_or_lost(declare, settings, tmp_path):
-    settings = dataclasses.replace(settings, timed=False)
     run([declare(GOOD)], settings, tmp_path)
     before = (tmp_path / "results.json").read_text()
     with pytest.raises(CompareError, match=r"was made with seed=0, not 1; choose another --out"):
@@ -235,7 +233,7 @@ def test_without_time_left_nothing_begins(declare, settings):
     assert "time budget" in results.comparisons[0].error
 
 
-def test_engines_whose_turn_comes_too_late_are_skipped(declare, settings, monkeypatch):
+def test_engines_whose_turn_comes_too_late_are_skipped(declare, timed, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
     build = runner._build
@@ -245,17 +243,17 @@ def test_engines_whose_turn_comes_too_late_are_skipped(declare, settings, monkey
         return build(*arguments)
 
     monkeypatch.setattr(runner, "_build", slow_build)
-    results, _ = run([declare(GOOD)], dataclasses.replace(settings, min_time=60.0), budget=10.0)
+    results, _ = run([declare(GOOD)], dataclasses.replace(timed, min_time=60.0), budget=10.0)
     first, second = results.comparisons[0].cases[0].rows
     assert (first.engine, first.status) == ("jax-eager", "ok")
     assert (second.engine, second.status) == ("autograd", "skipped")
     assert "time budget" in second.reason
 
 
-def test_a_small_budget_still_gives_every_stage_a_sample(settings):
+def test_a_small_budget_still_gives_every_stage_a_sample(timed):
     engines = {"jax-eager": create("jax-eager")}
     case = runner.run_case(
-        "mine", quadratic(), {"size": 3}, dataclasses.replace(settings, min_time=60.0), engines, time.monotonic() + 1.5
+        "mine", quadratic(), {"size": 3}, dataclasses.replace(timed, min_time=60.0), engines, time.monotonic() + 1.5
     )
     assert len(case.rows[0].stages["step"].seconds) >= 1
 
@@ -271,7 +269,7 @@ def test_quick_runs_the_quick_cases(settings):
             return comparison
 
     for quick, size in ((True, 2), (False, 100)):
-        chosen = dataclasses.replace(settings, quick=quick, timed=False)
+        chosen = dataclasses.replace(settings, quick=quick)
         results, _ = run([Fixed()], chosen)
         assert [case.axes for case in results.comparisons[0].cases] == [{"size": size}]
         assert results.comparisons[0].axes == ["size"]
@@ -282,7 +280,7 @@ def test_the_stamp_says_what_ran_where_and_not_whose_it_is(declare, settings, tm
     import platform
 
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/home/someone/dumps")
-    results, _ = run([declare(GOOD)], dataclasses.replace(settings, timed=False), tmp_path)
+    results, _ = run([declare(GOOD)], settings, tmp_path)
     stamp = results.environment
     assert stamp["versions"]["jax"]
     assert stamp["devices"]["platform"] == "cpu"
