@@ -19,7 +19,7 @@ def check_callable(f: Any, name: str) -> None:
 
 def argument_positions(argnums: int | Sequence[int], count: int) -> tuple[int, ...]:
     """``argnums`` as indices into ``count`` positional arguments; TypeError or ValueError where it cannot be."""
-    positions = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
+    positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     for position in positions:
         if not isinstance(position, (int, np.integer)):
             raise TypeError(f"argnums must be an integer or a sequence of integers, got {argnums!r}")

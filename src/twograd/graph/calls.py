@@ -4,6 +4,7 @@ They stand here and not in ``rules/`` because they need that walk; the table doe
 of ``forward`` and ``backward`` (see :func:`twograd.rules.vjp_call`).
 """
 
+import jax
 from jax import lax
 from jax.extend.core import primitives
 
@@ -35,19 +36,29 @@ def custom_jvp_forward(eqn, operands, wanted):
     rules need no transposition table of their own.
     """
     num_consts = eqn.params["num_consts"]
-    primals, differentiate = operands[num_consts:], wanted[num_consts:]
-    jvp, out_zeros = custom_jvp_jaxpr(eqn.params, tuple(not want for want in differentiate))
-    tangents = [lax.full_like(primal, 0) for primal, want in zip(primals, differentiate, strict=True) if want]
-    mask = (False,) * len(primals) + (True,) * len(tangents)
+    primals = operands[num_consts:]
+    zeros = symbolic_zeros(eqn, wanted)
+    jvp, out_zeros = custom_jvp_jaxpr(eqn.params, zeros)
+    tangents = [zero_gradient(jax.typeof(primal)) for primal, zero in zip(primals, zeros, strict=True) if not zero]
+    moving = [want for want, zero in zip(wanted[num_consts:], zeros, strict=True) if not zero]
+    mask = [False] * len(primals) + moving
     results, applications = forward_pass(jvp.jaxpr, jvp.consts, [*primals, *tangents], mask)
     return results[: len(out_zeros)], (jvp.jaxpr, out_zeros, applications)
 
 
 def custom_jvp_backward(eqn, saved, cts, wanted):
     jvp, out_zeros, applications = saved
+    num_consts = eqn.params["num_consts"]
+    zeros = symbolic_zeros(eqn, wanted)
     tangent_cts = [ct for ct, zero in zip(cts, out_zeros, strict=True) if not zero]
-    in_cts = iter(backward_pass(jvp, list(applications), [None] * len(cts) + tangent_cts, BODY)[-sum(wanted) :])
-    return [next(in_cts) if want else None for want in wanted]
+    in_cts = backward_pass(jvp, list(applications), [None] * len(cts) + tangent_cts, BODY)
+    of_tangents = iter(in_cts[len(zeros) :])
+    return [None] * num_consts + [None if zero else next(of_tangents) for zero in zeros]
+
+
+def symbolic_zeros(eqn, wanted):
+    """For each operand but the closed-over ones, whether the user's rule is told that its tangent is zero."""
+    return tuple(eqn.params["symbolic_zeros"] and not want for want in wanted[eqn.params["num_consts"] :])
 
 
 # --- custom_vjp_call: the user's own rule -----------------------------------------------------------------------------
@@ -55,11 +66,10 @@ def custom_jvp_backward(eqn, saved, cts, wanted):
 
 def custom_vjp_call_forward(eqn, operands, wanted):
     num_consts = eqn.params["num_consts"]
-    primals = operands[num_consts:]
     rule, forwarded, num_residuals = custom_vjp_forward(eqn.params, wanted[num_consts:])
-    results = evaluate(rule.jaxpr, rule.consts, primals)
+    results = evaluate(rule.jaxpr, rule.consts, operands[num_consts:])
     computed = iter(results[:num_residuals])
-    residuals = [next(computed) if index is None else primals[index] for index in forwarded]
+    residuals = [next(computed) if index is None else operands[index] for index in forwarded]
     return results[num_residuals:], residuals
 
 

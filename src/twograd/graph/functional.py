@@ -6,8 +6,10 @@ arguments, compiled and cached; called under somebody's trace (``jax.jit``, ``ja
 its equations there and nothing else. So all of them compose with JAX's transformations and with each other.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -68,6 +70,18 @@ def signature_of(args: Any, kwargs: Any) -> str:
     return ", ".join(f"{keystr(path[1:])}: {jax.typeof(leaf).str_short()}" for path, leaf in leaves)
 
 
+@contextlib.contextmanager
+def blaming(f: Callable[..., Any]) -> Iterator[None]:
+    """Notes in an error that is raised within which function was being differentiated."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        code = getattr(inspect.unwrap(f), "__code__", None)
+        where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+        error.add_note(f"in the derivative of {getattr(f, '__name__', f)}{where}")
+        raise
+
+
 # --- the pullback -----------------------------------------------------------------------------------------------------
 
 
@@ -78,6 +92,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     structure of ``out`` and returns a tuple of cotangents, one per primal; an integer operand's has dtype ``float0``.
     ``f`` is evaluated now, and what the rules name is kept for the pullback, which may be called many times.
     """
+    check_callable(f, "vjp")
     leaves, in_tree = tree_flatten(primals)
     wanted = [rules.carries_gradient(jax.typeof(leaf)) for leaf in leaves]
     out, pull, aux = _linearized(f, primals, {}, wanted, has_aux)
@@ -101,8 +116,9 @@ def _linearized(f, args, kwargs, wanted, has_aux):
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)
-    if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"with has_aux=True the function must return a pair (output, aux), got {shape}")
+    with blaming(f):
+        if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"with has_aux=True the function must return a pair (output, aux), got {shape}")
     out, aux = result if has_aux else (result, None)
     num_aux = len(jax.tree.leaves(aux))
 
@@ -126,8 +142,12 @@ def _check_cotangent(ct, aval):
 
 
 def _instantiate(ct, primal):
-    """A symbolic zero as an array."""
-    return zero_gradient(jax.typeof(primal)) if ct is None else ct
+    """``ct`` as what the caller gets for ``primal``: a symbolic zero as an array, and of a Python number's weak type."""
+    aval = jax.typeof(primal)
+    ct = zero_gradient(aval) if ct is None else ct
+    if not rules.carries_gradient(aval) or jax.typeof(ct).weak_type == aval.weak_type:
+        return ct
+    return lax.convert_element_type_p.bind(ct, new_dtype=aval.dtype, weak_type=aval.weak_type, sharding=None)
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------
@@ -143,17 +163,19 @@ def _value_and_grad(
     check_callable(f, "value_and_grad")
 
     def value_and_grad_of_f(*args, **kwargs):
-        positions = argument_positions(argnums, len(args))
-        chosen = [args[i] for i in positions]
-        for position, argument in zip(positions, chosen, strict=True):
-            check_differentiable(argument, position, holomorphic, allow_int)
+        with blaming(f):
+            positions = argument_positions(argnums, len(args))
+            for position in positions:
+                check_differentiable(args[position], position, holomorphic, allow_int)
         wanted = [
             i in positions and rules.carries_gradient(jax.typeof(leaf))
             for i, argument in enumerate(args)
             for leaf in jax.tree.leaves(argument)
         ]
         value, pull, aux = _linearized(f, args, kwargs, wanted, has_aux)
-        in_cts = iter(pull([_seed(value, holomorphic)]))
+        with blaming(f):
+            seed = _seed(value, holomorphic)
+        in_cts = iter(pull([seed]))
         cts = [[next(in_cts) for _ in jax.tree.leaves(argument)] for argument in args]
         grads = tuple(
             tree_unflatten(
@@ -211,6 +233,7 @@ def jvp(
     pushforward, so a pushforward is the pullback of the pullback (J. Townsend, "A new trick for calculating
     Jacobian vector products", 2017). What it computes at an arbitrary cotangent is dead code, and is removed.
     """
+    check_callable(f, "jvp")
     _check_pair(primals, tangents)
     out, pullback, *aux = vjp(f, *primals, has_aux=has_aux)
 
@@ -260,9 +283,10 @@ def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
     check_callable(f, "jacobian")
 
     def jacobian_of_f(*args, **kwargs):
-        positions = argument_positions(argnums, len(args))
-        for position in positions:
-            check_differentiable(args[position], position, holomorphic, allow_int)
+        with blaming(f):
+            positions = argument_positions(argnums, len(args))
+            for position in positions:
+                check_differentiable(args[position], position, holomorphic, allow_int)
 
         def partial_f(*chosen):
             full = list(args)
