@@ -21,6 +21,7 @@ from jax._src.random.prng import random_unwrap_p, random_wrap_p
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
 
 __all__ = [
+    "X64",
     "body_of",
     "call_jaxpr",
     "custom_jvp_jaxpr",
@@ -39,7 +40,6 @@ __all__ = [
     "scoped",
     "shaped",
     "user_line",
-    "x64_enabled",
 ]
 
 # --- where an equation comes from -----------------------------------------------------------------------------------
@@ -117,9 +117,8 @@ def is_traced() -> bool:
     return not _core.trace_state_clean()
 
 
-def x64_enabled() -> bool:
-    """Whether 64-bit types are enabled in this thread; cheaper than ``jax.config.jax_enable_x64``."""
-    return _config.enable_x64.value
+# ``X64.value`` says whether 64-bit types are enabled in this thread; cheaper than ``jax.config.jax_enable_x64``.
+X64 = _config.enable_x64
 
 
 def shaped(aval: Any) -> Any:

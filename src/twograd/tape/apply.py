@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
-from twograd._compat import x64_enabled
+from twograd._compat import X64
 from twograd.tape.modes import mode
 from twograd.tape.node import Edge, Node
 from twograd.tape.plan import RESULT, CompiledPlan
@@ -23,8 +23,10 @@ from twograd.tape.tensor import Tensor, make_tensor
 SCALARS = frozenset({float, int, complex, bool})
 MAX_CACHED_SCALARS = 4096
 
+new_tensor = object.__new__  # without __init__: this is the one line that runs for every op
+
 _plans: dict[tuple[Any, ...], CompiledPlan] = {}
-_scalars: dict[tuple[Any, ...], jax.Array] = {}
+_scalars: dict[tuple[Any, ...], Tensor] = {}
 _specialised: dict[tuple[Any, ...], Callable[..., Any]] = {}
 # Functions whose Python numbers are structure: tracing them as data failed.
 _structural: set[Callable[..., Any]] = {jnp.power}
@@ -44,35 +46,26 @@ def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if kwargs:
         return _apply_structured(function, args, kwargs)
     recording = mode.recording
-    key: list[Any] = [function, recording, x64_enabled()]
+    key: list[Any] = [function, recording, X64.value]
     arrays: list[Any] = []
     edges: list[Edge] = []
     for arg in args:
-        kind = type(arg)
-        if kind is Tensor:
-            data = arg._data
-            arrays.append(data)
-            key.append(data.aval)
-            edge = arg._edge
-            if edge is not None and recording:
-                key.append(True)
-                edges.append(edge)
-        elif kind in SCALARS:
-            if function in _structural or kind is bool:
+        if type(arg) is not Tensor:
+            operand = _constant(function, arg)
+            if operand is None:
                 return _apply_structured(function, args, kwargs)
-            data = _scalar(kind, arg)
-            arrays.append(data)
-            key.append(data.aval)
-        elif isinstance(arg, (jax.Array, np.ndarray, np.generic)):
-            data = jnp.asarray(arg)
-            arrays.append(data)
-            key.append(data.aval)
-        else:
-            return _apply_structured(function, args, kwargs)
-    if mode.primitive:
-        return record_primitives(function, arrays, [a._edge if type(a) is Tensor else None for a in args])
+            arg = operand
+        data = arg._data
+        arrays.append(data)
+        key.append(data.aval)
+        edge = arg._edge
+        if edge is not None and recording:
+            key.append(True)
+            edges.append(edge)
     plan = _plans.get(tuple(key))
     if plan is None:
+        if recording == "primitive":
+            return record_primitives(function, arrays, [a._edge if type(a) is Tensor else None for a in args])
         try:
             plan = _plans[tuple(key)] = _new_plan(function, args, arrays, recording)
         except Exception:
@@ -80,14 +73,24 @@ def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 raise
             return _retry_structured(function, args)
     results = plan.forward(*arrays)
-    if plan.positions is None:
-        node = None
-    else:
-        values = arrays + results
-        node = Node(plan, tuple(edges), [values[i] for i in plan.positions])
-    if plan.single:
-        return make_tensor(results[0], node and (node, 0))
-    return _unflatten(plan, results, node)
+    arrays += results
+    node = None if plan.positions is None else Node(plan, tuple(edges), plan.pick(arrays))
+    if not plan.single:
+        return _unflatten(plan, results, node)
+    tensor = new_tensor(Tensor)
+    tensor._data = results[0]
+    tensor._edge = None if node is None else (node, 0)
+    return tensor
+
+
+def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
+    """An operand that is no Tensor, as one; None if it is structure."""
+    kind = type(arg)
+    if kind in SCALARS:
+        return None if kind is bool or function in _structural else _scalar(kind, arg)
+    if isinstance(arg, (jax.Array, np.ndarray, np.generic)):
+        return make_tensor(jnp.asarray(arg), None)
+    return None
 
 
 def _new_plan(function, args, arrays, recording) -> CompiledPlan:
@@ -107,17 +110,18 @@ def _unflatten(plan: CompiledPlan, results: list[Any], node: Node | None) -> Any
     return tree_unflatten(plan.out_tree, leaves)
 
 
-def _scalar(kind: type, value: Any) -> jax.Array:
+def _scalar(kind: type, value: Any) -> Tensor:
     """A Python number as a weakly typed array on the device; a small cache, for a transfer costs more than an op."""
-    key = (kind, value, x64_enabled())
-    array = _scalars.get(key)
-    if array is None or not value:  # 0.0 and -0.0 are equal keys and different numbers
+    key = (kind, value, X64.value)
+    tensor = _scalars.get(key)
+    if tensor is None or not value:  # 0.0 and -0.0 are equal keys and different numbers
         array = jnp.asarray(value)
+        tensor = make_tensor(array, None)
         if len(_scalars) >= MAX_CACHED_SCALARS:
             _scalars.clear()
         if not isinstance(array, jax.core.Tracer):
-            _scalars[key] = array
-    return array
+            _scalars[key] = tensor
+    return tensor
 
 
 # --- calls with structure: keywords, lists of Tensors, axes, shapes ---------------------------------------------------

@@ -10,8 +10,10 @@ Granularity = Literal["op", "primitive"]
 
 
 class _Mode(threading.local):
-    recording = True
-    primitive = False
+    """``recording`` is the granularity at which this thread records, or False under ``no_grad``."""
+
+    granularity: Granularity = "op"
+    recording: Granularity | Literal[False] = "op"
 
 
 mode = _Mode()
@@ -23,7 +25,7 @@ class _set_recording(contextlib.ContextDecorator):
     recording: bool
 
     def __init__(self):
-        self._previous: list[bool] = []
+        self._previous: list[Any] = []
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -35,7 +37,7 @@ class _set_recording(contextlib.ContextDecorator):
 
     def __enter__(self) -> None:
         self._previous.append(mode.recording)
-        mode.recording = self.recording
+        mode.recording = self.recording and mode.granularity
 
     def __exit__(self, *exc_info: Any) -> None:
         mode.recording = self._previous.pop()
@@ -58,7 +60,7 @@ class set_grad_enabled:
 
     def __init__(self, enabled: bool):
         self._previous = mode.recording
-        mode.recording = bool(enabled)
+        mode.recording = bool(enabled) and mode.granularity
 
     def __enter__(self) -> None:
         pass
@@ -69,7 +71,7 @@ class set_grad_enabled:
 
 def is_grad_enabled() -> bool:
     """Whether this thread records."""
-    return mode.recording
+    return mode.recording is not False
 
 
 @contextlib.contextmanager
@@ -83,9 +85,9 @@ def granularity(level: Granularity) -> Iterator[None]:
     """
     if level not in ("op", "primitive"):
         raise ValueError(f"granularity is 'op' or 'primitive', not {level!r}")
-    previous = mode.primitive
-    mode.primitive = level == "primitive"
+    previous = mode.granularity, mode.recording
+    mode.granularity, mode.recording = level, mode.recording and level
     try:
         yield
     finally:
-        mode.primitive = previous
+        mode.granularity, mode.recording = previous

@@ -7,6 +7,7 @@ kinds. A :class:`CompiledPlan` runs any JAX function as one compiled call, and i
 """
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,6 +103,7 @@ class CompiledPlan(Plan):
         else:
             self.positions, self.wanted = None, (False,) * len(wanted)
         self.num_results = len(closed.out_avals)
+        self.pick = picker(self.positions)
         self.forward = jax.jit(jaxpr_as_fun(closed))
         self._avals = [*closed.in_avals, *closed.out_avals]
 
@@ -153,6 +155,15 @@ class EquationPlan(Plan):
 
     def _compile(self, pull: Pullback, with_ct: Mask) -> Pullback:
         return pull
+
+
+def picker(positions: tuple[int, ...] | None) -> Callable[[list[Any]], Sequence[Any]]:
+    """A function that takes the values at ``positions`` out of a list."""
+    if not positions:
+        return operator.itemgetter(slice(0))
+    if len(positions) == 1:
+        return operator.itemgetter(slice(positions[0], positions[0] + 1))
+    return operator.itemgetter(*positions)
 
 
 def trace_op(function: Callable[..., Any], avals: Sequence[Any]) -> tuple[ClosedJaxpr, list[Any], Any]:
