@@ -12,6 +12,7 @@ from twograd.rules import random as random
 from twograd.rules import reductions as reductions
 from twograd.rules import shape as shape
 from twograd.rules import special as special
+from twograd.rules import windows as windows
 from twograd.rules.accumulate import accumulate as accumulate
 from twograd.rules.accumulate import unbroadcast as unbroadcast
 from twograd.rules.registry import Rule as Rule
