@@ -72,10 +72,22 @@ def test_the_file_is_strict_json(tmp_path):
     json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
 
 
-def test_numpy_scalars_are_numbers_and_other_objects_are_refused():
-    assert rs.encode([np.float32(0.5), np.int64(3), np.float64("inf")]) == [0.5, 3, {"non-finite": "inf"}]
-    with pytest.raises(TypeError, match="a ndarray cannot be kept"):
-        rs.encode(np.zeros(3))
+def test_numbers_and_arrays_of_numpy_are_kept_and_other_objects_are_refused():
+    values = [np.float32(0.5), np.int64(3), np.float64("inf"), np.arange(2)]
+    assert rs.encode(values) == [0.5, 3, {"non-finite": "inf"}, [0, 1]]
+    with pytest.raises(TypeError, match="a set cannot be kept"):
+        rs.encode({"x": {1}})
+
+
+def test_a_finding_is_made_plain_or_refused():
+    found = rs.plain(rs.Table("t", ("a",), ((np.int32(1),),)))
+    assert found == rs.Table("t", ["a"], [[1]], [])
+    curves = rs.plain(rs.Curves("c", "x", "y", [rs.Series("a", np.arange(2), np.float32([0.5, 1.5]))]))
+    assert curves == rs.Curves("c", "x", "y", [rs.Series("a", [0, 1], [0.5, 1.5])])
+    with pytest.raises(TypeError, match=r"finding\.rows"):
+        rs.plain(rs.Table("t", ["a"], [{"a": 1}]))  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="none of the allowed types"):
+        rs.plain("just text")
 
 
 def test_saving_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -179,6 +179,26 @@ def test_an_experiment_yields_findings_and_sees_the_cases(declare, settings):
     assert observation == rs.Observation("1 cases, 2 rows.")
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "remark"),
+    [
+        ("context.engines['torch']", "done", "it needs the engine torch, which is not installed or was not selected"),
+        ("context.engines['trch']", "failed", "unknown engine 'trch'. Did you mean 'torch'?"),
+        ("yield {1, 2}", "failed", "TypeError: a set cannot be kept in a results file"),
+    ],
+)
+def test_what_an_experiment_found_before_it_gave_up_is_kept(declare, settings, line, status, remark):
+    text = FILE + (
+        f"def experiment(context):\n    yield Observation('First.')\n    {line}\n"
+        "comparison = Comparison(experiment=experiment)\n"
+    )
+    results, _ = run([declare(text)], settings)
+    (comparison,) = results.comparisons
+    assert comparison.status == status
+    assert comparison.findings[0] == rs.Observation("First.")
+    assert remark in comparison.error + str(comparison.findings[1:])
+
+
 def runner_weights(settings):
     return runner.generator(settings.seed, "mine", "w").standard_normal(4)
 

@@ -49,7 +49,19 @@ What flows in: the name of a file in ``comparisons/``, or a path. What flows out
   numbers become the x axes of the scaling charts. With one set of inputs only, leave ``cases`` out.
 - ``experiment(context)`` yields anything else worth showing, as :class:`Table`, :class:`Curves`, :class:`Observation`
   (a sentence computed from data) or :class:`Listing` of :mod:`twograd.compare.results`. It runs after the timed cases;
-  ``context`` is a :class:`twograd.compare.runner.Context`. A comparison may consist of an experiment alone.
+  ``context`` is a :class:`twograd.compare.runner.Context`. A comparison may consist of an experiment alone::
+
+      def experiment(context):
+          curves = []
+          for name in ("tape", "graph"):
+              step = context.engines[name].value_and_grad(context.program(name, size=8))
+              params, *batch = context.inputs(name, size=8)
+              losses = []
+              for _ in range(20 if context.quick else 200):
+                  loss, grads = step(params, *batch)
+                  ...
+              curves.append(Series(name, range(len(losses)), losses, engine=name))
+          yield Curves("Training", "step", "loss", curves)
 - ``engines`` limits which engines take part, where others would teach nothing.
 """
 

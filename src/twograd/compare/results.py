@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,9 +131,9 @@ class Table:
     """A table that an experiment yields. ``units`` has one entry per column, empty where there is none."""
 
     title: str
-    columns: list[str]
-    rows: list[list[Cell]]
-    units: list[str] = field(default_factory=list)
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    units: Sequence[str] = ()
     note: str = ""
     kind: Literal["table"] = "table"
 
@@ -143,8 +143,8 @@ class Series:
     """One line of a chart. With ``engine`` given, the line has that engine's colour and marker."""
 
     label: str
-    x: list[int | float]
-    y: list[int | float]
+    x: Sequence[int | float]
+    y: Sequence[int | float]
     engine: str = ""
 
 
@@ -155,7 +155,7 @@ class Curves:
     title: str
     x_label: str
     y_label: str
-    series: list[Series]
+    series: Sequence[Series]
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log"] = "linear"
     note: str = ""
@@ -356,15 +356,15 @@ def _benchmark(
 
 
 def encode(value: Any) -> Any:
-    """Dataclasses, mappings, sequences and numbers (NumPy's too) as JSON values."""
+    """Dataclasses, mappings, sequences, numbers and arrays (NumPy's and JAX's too) as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [encode(item) for item in value]
-    if getattr(value, "shape", None) == ():  # a NumPy or JAX scalar
-        value = value.item()  # pyright: ignore[reportAttributeAccessIssue]
+    if hasattr(value, "tolist"):  # an array or scalar of NumPy's or JAX's
+        return encode(value.tolist())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, float) and not math.isfinite(value):
         return {"non-finite": repr(value)}
     if value is None or isinstance(value, str | bool | int | float):
@@ -383,8 +383,10 @@ def decode(expected: Any, data: Any, where: str) -> Any:
         return _decode_dataclass(expected, data, where)
     if origin is Literal and data in arguments:
         return data
-    if origin in (list, tuple) and isinstance(data, list):
-        return origin(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if origin in (list, tuple, Sequence) and isinstance(data, list):
+        return (tuple if origin is tuple else list)(
+            decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data)
+        )
     if origin is dict and isinstance(data, dict):
         return {key: decode(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
     if origin is types.UnionType:
@@ -398,6 +400,14 @@ def decode(expected: Any, data: Any, where: str) -> Any:
     ):
         return data
     raise DamagedResults(f"{where}: expected {_type_name(expected)}, found {data!r:.60}.")
+
+
+def plain(finding: Any) -> Finding:
+    """A finding with its values as they will be read back; raises TypeError for what cannot be kept."""
+    try:
+        return decode(Finding, encode(finding), "finding")
+    except DamagedResults as error:
+        raise TypeError(str(error)) from error
 
 
 def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:

@@ -14,7 +14,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.compare import check, environment, timing
-from twograd.compare.engines import Built, Engine, Ops, create
+from twograd.compare.engines import Built, Engine, Ops, check_names, create
 from twograd.compare.errors import CompareError, Unsupported
 from twograd.compare.program import Axes, Comparison, Declaration
 from twograd.compare.results import (
@@ -31,10 +31,12 @@ from twograd.compare.results import (
     ComparisonResult,
     EngineInfo,
     Measurement,
+    Observation,
     Results,
     Row,
     Settings,
     load,
+    plain,
     save,
 )
 
@@ -124,9 +126,11 @@ def run_comparison(
             case.rows += absent
             result.cases.append(case)
         if comparison.experiment is not None:
-            progress(declaration.name, "experiment")
-            context = Context(settings, comparison, taking_part, result.cases, declaration.name, start + seconds)
-            result.findings.extend(comparison.experiment(context))
+            tell = functools.partial(progress, declaration.name)
+            context = Context(
+                settings, comparison, Selected(taking_part), result.cases, declaration.name, start + seconds, tell
+            )
+            _experiment(context, result)
     except CompareError as error:
         result.status, result.error = "failed", str(error)
     except Exception as error:
@@ -207,6 +211,17 @@ def cast(leaf: Any, dtype: str) -> np.ndarray:
     if np.issubdtype(array.dtype, np.floating):
         return array.astype(dtype)
     return array.astype(np.int32) if np.issubdtype(array.dtype, np.integer) else array
+
+
+def _experiment(context: "Context", result: ComparisonResult) -> None:
+    """Collects what the experiment yields; what it yielded before it gave up is kept."""
+    assert context.comparison.experiment is not None
+    context.tell("experiment")
+    try:
+        for finding in context.comparison.experiment(context):
+            result.findings.append(plain(finding))
+    except Unsupported as reason:
+        result.findings.append(Observation(f"The rest of the experiment was left out: {reason}."))
 
 
 # --- the parts of a case ----------------------------------------------------------------------------------------------
@@ -309,11 +324,20 @@ def _traceback(error: BaseException) -> str:
 # --- what an experiment is given --------------------------------------------------------------------------------------
 
 
+class Selected(dict[str, Engine]):
+    """The engines that take part, by name; asking for another ends the experiment with a remark, not with an error."""
+
+    def __missing__(self, name: str) -> Engine:
+        check_names([name])
+        raise Unsupported(f"it needs the engine {name}, which is not installed or was not selected")
+
+
 @dataclass
 class Context:
     """What ``experiment(context)`` may use.
 
-    ``engines`` are those selected and available, by name; ``cases`` are the measured cases of the same comparison.
+    ``engines`` are those selected and available, by name; ``cases`` are the measured cases of the same comparison;
+    ``tell(text)`` says on the terminal what is being done.
     """
 
     settings: Settings
@@ -321,7 +345,8 @@ class Context:
     engines: Mapping[str, Engine]
     cases: Sequence[CaseResult]
     name: str
-    deadline: float = field(default=float("inf"))
+    deadline: float = float("inf")
+    tell: Callable[[str], None] = lambda _: None
 
     @property
     def quick(self) -> bool:

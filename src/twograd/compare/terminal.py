@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from twograd.compare import stats
+from twograd.compare import results, stats
 from twograd.compare.check import REFERENCE
 from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
@@ -71,17 +71,18 @@ def show_list(screen: Console, declarations: Sequence[Declaration], engines: Seq
     screen.print(table)
 
 
-def show_checks(screen: Console, results: Results) -> None:
+def show_checks(screen: Console, found: Results) -> None:
     """Every gradient with its largest errors."""
-    for comparison in results.comparisons:
-        table = _table(f"{comparison.name}: gradients", "case", "engine", "status")
-        for column in ("max abs", "max rel", "ulps", "agree"):
-            table.add_column(column, justify="right")
+    for comparison in found.comparisons:
         for case in comparison.cases:
+            table = _table(f"{comparison.name} [{case.name}], gradients", "engine", "status")
+            for column in ("max abs", "max rel", "ulps", "agree"):
+                table.add_column(column, justify="right")
             for row in case.rows:
-                table.add_row(case.name, row.engine, _status(row), *_errors(row.checks))
-        screen.print(table)
+                table.add_row(row.engine, _status(row), *_errors(row.checks))
+            screen.print(table)
         _show_reasons(screen, comparison)
+        _show_findings(screen, comparison)
     _footer(
         screen,
         "Errors are against jax.grad in float64. 'agree' counts the witnesses that agree and stand on other derivative "
@@ -89,12 +90,13 @@ def show_checks(screen: Console, results: Results) -> None:
     )
 
 
-def show_timings(screen: Console, results: Results) -> None:
+def show_timings(screen: Console, found: Results) -> None:
     """Per case, the engines and their steady stages, with the ratio of forward+backward to the fastest."""
-    for comparison in results.comparisons:
+    for comparison in found.comparisons:
         for case in comparison.cases:
             screen.print(_timing_table(comparison, case))
         _show_reasons(screen, comparison)
+        _show_findings(screen, comparison)
     _footer(
         screen,
         "Medians. 'first' is the time from the program to its first gradient (tracing, compiling, first call). '!' and "
@@ -102,9 +104,9 @@ def show_timings(screen: Console, results: Results) -> None:
     )
 
 
-def show_outcome(screen: Console, results: Results) -> None:
+def show_outcome(screen: Console, found: Results) -> None:
     """One line per comparison."""
-    for comparison in results.comparisons:
+    for comparison in found.comparisons:
         statuses = [row.status for case in comparison.cases for row in case.rows]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in STATUS_STYLE if s in statuses)
         screen.print(f"{comparison.name}: {comparison.status} in {comparison.seconds:.0f} s ({counts or 'no rows'})")
@@ -126,8 +128,8 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
     timed = [row for row in case.rows if "forward+backward" in row.stages]
     unit = unit_for([row.stages[stage] for row in timed for stage in TIMED if stage in row.stages])
     table = _table(f"{comparison.name} [{case.name}], times in {unit}", "engine")
-    for column in ("first", *TIMED, "x fastest"):
-        table.add_column(column, justify="right")
+    for column in ("first", "forward", "fwd+bwd", "step", "x fastest"):
+        table.add_column(column, justify="right", no_wrap=True)
     fastest = min((row.stages["forward+backward"].median for row in timed), default=0.0)
     for row in case.rows:
         if row not in timed:
@@ -140,7 +142,10 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    return Table(*columns, title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "engine")
+    return table
 
 
 def _timing(measurement: Measurement, unit: str) -> str:
@@ -173,3 +178,25 @@ def _show_reasons(screen: Console, comparison: ComparisonResult) -> None:
     for reason, cases in reasons.items():
         where = "" if len(cases) == len(comparison.cases) else f" (at {'; '.join(cases)})"
         screen.print(escape(f"  {reason}{where}"), soft_wrap=True)
+
+
+def _show_findings(screen: Console, comparison: ComparisonResult) -> None:
+    """What an experiment says in words and tables; its curves and listings are the report's."""
+    for finding in comparison.findings:
+        if isinstance(finding, results.Observation):
+            screen.print(Text(f"  {finding.text}"))
+        elif isinstance(finding, results.Table):
+            units = [*finding.units, *[""] * len(finding.columns)]
+            headings = [
+                f"{column} ({unit})" if unit else column for column, unit in zip(finding.columns, units, strict=False)
+            ]
+            table = _table(f"{comparison.name}: {finding.title}", *map(escape, headings))
+            for row in finding.rows:
+                table.add_row(*(escape(_cell(value)) for value in row))
+            screen.print(table)
+
+
+def _cell(value: results.Cell) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
