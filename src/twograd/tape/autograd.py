@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from twograd.tape.backward import add_to_grad, as_tensor, backward_pass
+from twograd.tape.backward import added, as_tensor, backward_pass
 from twograd.tape.node import AccumulateGrad, Edge
 from twograd.tape.tensor import Tensor
 
@@ -32,15 +32,14 @@ def backward(
         return
     leaves = _tuple(inputs)
     if not leaves:
-        raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     targets = _targets(leaves)
+    for x in leaves:
+        x.retain_grad()
     found = backward_pass(edges, cts, targets, keep, create_graph)
-    for node, output_nr in targets:
-        ct = found[(node, output_nr)]
-        if ct is not None and isinstance(node, AccumulateGrad):
-            add_to_grad(node, ct)
-        elif ct is not None:
-            node.retained = {**(node.retained or {}), output_nr: as_tensor(ct)}
+    for node, _ in dict.fromkeys(targets):
+        if isinstance(node, AccumulateGrad):
+            node.grad = added(node.grad, found[(node, 0)])
 
 
 def grad(

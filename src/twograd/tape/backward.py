@@ -47,7 +47,7 @@ def backward_pass(
             if needed is not None and node not in needed:
                 return
             ct_env[node] = buffer = [None] * node.num_results
-            heappush(ready, (-node.sequence_nr, node))
+            heappush(ready, (node.order, node))
         previous = buffer[output_nr]
         buffer[output_nr] = ct if previous is None else sum_of(previous, ct)
 
@@ -56,14 +56,15 @@ def backward_pass(
     while ready:
         node = heappop(ready)[1]
         out_cts = ct_env.pop(node)
-        if targets is not None:
-            found.update(((node, i), ct) for i, ct in enumerate(out_cts) if (node, i) in found)
-        if type(node) is AccumulateGrad:
-            if targets is None:
-                add_to_grad(node, out_cts[0])
-            continue
         if node.retained is not None:
-            node.retained.update((i, as_tensor(ct)) for i, ct in enumerate(out_cts) if i in node.retained)
+            node.retained.update((i, added(node.retained[i], ct)) for i, ct in enumerate(out_cts) if i in node.retained)
+        if needed is not None:
+            found.update(((node, i), ct) for i, ct in enumerate(out_cts) if (node, i) in found)
+            if not any(next_node in needed for next_node, _ in node.edges):
+                continue  # what is asked for is found here, not behind: this node keeps what it saved
+        elif type(node) is AccumulateGrad:
+            node.grad = added(node.grad, out_cts[0])
+            continue
         for edge, ct in zip(node.edges, pull(node, out_cts, retain_graph, needed), strict=True):
             if ct is not None:
                 accumulate(edge, ct)
@@ -121,19 +122,17 @@ def _leading_to(roots: Sequence[Edge], targets: Iterable[Edge]) -> set[Node]:
             reached.add(node)
             stack.extend(next_node for next_node, _ in node.edges)
     needed = {node for node, _ in targets}
-    for node in sorted(reached, key=lambda node: node.sequence_nr):  # operands before the ops that use them
+    for node in sorted(reached, key=lambda node: -node.order):  # operands before the ops that use them
         if any(next_node in needed for next_node, _ in node.edges):
             needed.add(node)
     return needed
 
 
-def add_to_grad(leaf: AccumulateGrad, ct: Any) -> None:
-    """Adds a cotangent to a leaf's ``.grad``; what was there is not changed, there is a new sum."""
-    previous = leaf.grad
-    if isinstance(ct, Tensor):
-        leaf.grad = ct if previous is None else apply(lax.add, previous, ct)
-    else:
-        leaf.grad = make_tensor(ct if previous is None else add(previous._data, ct), None)
+def added(previous: Tensor | None, ct: Any) -> Tensor | None:
+    """The sum of what a ``.grad`` held and a cotangent; a new Tensor, what was there is not changed."""
+    if previous is None or ct is None:
+        return previous if ct is None else as_tensor(ct)
+    return apply(lax.add, previous, ct) if isinstance(ct, Tensor) else make_tensor(add(previous._data, ct), None)
 
 
 def as_tensor(ct: Any) -> Tensor | None:

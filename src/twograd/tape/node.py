@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Edge = tuple["Node", int]
 
-next_sequence_nr = itertools.count().__next__
+next_order = itertools.count(0, -1).__next__
 
 
 class Node:
@@ -24,23 +24,24 @@ class Node:
     ``plan`` is what all calls of this op at these shapes share: its pullback and what that reads. ``edges`` has, for
     each operand that requires a gradient, the node and output that made it. ``saved`` are the values for the pullback;
     it is None once they are freed. Nodes are numbered as they are made, so every node's number is higher than its
-    operands' nodes': walking back in falling order meets a node only when all that uses it has been done.
+    operands' nodes': walking back in falling order meets a node only when all that uses it has been done. ``order`` is
+    that number negated, for a heap that yields the smallest.
     """
 
-    __slots__ = ("__weakref__", "edges", "plan", "retained", "saved", "sequence_nr")
+    __slots__ = ("__weakref__", "edges", "order", "plan", "retained", "saved")
 
     plan: "Plan"
     edges: tuple[Edge, ...]
     saved: Sequence[Any] | None
     retained: "dict[int, Tensor | None] | None"
-    sequence_nr: int
+    order: int
 
     def __init__(self, plan: "Plan", edges: tuple[Edge, ...], saved: Sequence[Any]):
         self.plan = plan
         self.edges = edges
         self.saved = saved
         self.retained = None
-        self.sequence_nr = next_sequence_nr()
+        self.order = next_order()
 
     def name(self) -> str:
         """PyTorch's kind of name: ``MulBackward0``."""
@@ -51,6 +52,11 @@ class Node:
         """For each operand the node and output it came from; ``(None, 0)`` for one that requires no gradient."""
         edges = iter(self.edges)
         return tuple(next(edges) if want else (None, 0) for want in self.plan.wanted)
+
+    @property
+    def sequence_nr(self) -> int:
+        """How many nodes were made before this one."""
+        return -self.order
 
     @property
     def num_results(self) -> int:
@@ -64,16 +70,17 @@ class Node:
 class AccumulateGrad:
     """The end of the graph at a leaf: adds what arrives to ``grad``, which the leaf shows as its ``.grad``."""
 
-    __slots__ = ("__weakref__", "_leaf", "grad", "sequence_nr")
+    __slots__ = ("__weakref__", "_leaf", "grad", "order")
 
     grad: "Tensor | None"
     edges = ()
     num_results = 1
+    retained = None
 
     def __init__(self, leaf: "Tensor"):
         self._leaf = weakref.ref(leaf)
         self.grad = None
-        self.sequence_nr = next_sequence_nr()
+        self.order = next_order()
 
     @property
     def variable(self) -> "Tensor | None":
@@ -82,6 +89,11 @@ class AccumulateGrad:
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
+
+    @property
+    def sequence_nr(self) -> int:
+        """How many nodes were made before this one."""
+        return -self.order
 
     @property
     def next_functions(self) -> tuple[()]:
