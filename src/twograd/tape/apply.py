@@ -1,7 +1,7 @@
 """Recording: run a JAX function on Tensors, and remember how to differentiate it.
 
 What flows in: a JAX-traceable function and its operands. What flows out: Tensors with an edge to a new node. Read
-:func:`apply` first; everything that one can do with a Tensor, except autograd itself, is a call of it.
+:func:`apply`, then :func:`recorder`; everything that one can do with a Tensor, except autograd itself, is a call of it.
 """
 
 import functools
@@ -15,21 +15,19 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import X64
 from twograd.tape.modes import mode
-from twograd.tape.node import Edge, Node
+from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, make_tensor
 
 SCALARS = frozenset({float, int, complex, bool})
-MAX_CACHED_SCALARS = 4096
+MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time
+MAX_SCALARS = 4096
 
-new_tensor = object.__new__  # without __init__: this is the one line that runs for every op
-
-_plans: dict[tuple[Any, ...], CompiledPlan] = {}
-_scalars: dict[tuple[Any, ...], Tensor] = {}
-_specialised: dict[tuple[Any, ...], Callable[..., Any]] = {}
-# Functions whose Python numbers are structure: tracing them as data failed.
 _structural: set[Callable[..., Any]] = {jnp.power}
+"""Functions whose Python numbers are structure: tracing them as data failed, or is not meant."""
+
+_scalars: dict[tuple[Any, ...], Tensor] = {}
 
 
 def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -41,46 +39,70 @@ def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     A Python number is data where it can be (it is traced, so ``x * i`` in a loop compiles once) and structure where it
     must be (an axis, a shape, an integer exponent). Booleans, strings and the like are structure.
 
-    Raises what ``function`` raises on these operands, and NoRule if a derivative is missing.
+    Raises what ``function`` raises on these operands; NoRule on the way back if a derivative is missing.
     """
-    if kwargs:
-        return _apply_structured(function, args, kwargs)
-    recording = mode.recording
-    key: list[Any] = [function, recording, X64.value]
-    arrays: list[Any] = []
-    edges: list[Edge] = []
-    for arg in args:
-        if type(arg) is not Tensor:
-            operand = _constant(function, arg)
-            if operand is None:
-                return _apply_structured(function, args, kwargs)
-            arg = operand
-        data = arg._data
-        arrays.append(data)
-        key.append(data.aval)
-        edge = arg._edge
-        if edge is not None and recording:
-            key.append(True)
-            edges.append(edge)
-    plan = _plans.get(tuple(key))
-    if plan is None:
-        if recording == "primitive":
-            return record_primitives(function, arrays, [a._edge if type(a) is Tensor else None for a in args])
-        try:
-            plan = _plans[tuple(key)] = _new_plan(function, args, arrays, recording)
-        except Exception:
-            if SCALARS.isdisjoint(map(type, args)):
-                raise
-            return _retry_structured(function, args)
-    results = plan.forward(*arrays)
-    arrays += results
-    node = None if plan.positions is None else Node(plan, tuple(edges), plan.pick(arrays))
-    if not plan.single:
-        return _unflatten(plan, results, node)
-    tensor = new_tensor(Tensor)
-    tensor._data = results[0]
-    tensor._edge = None if node is None else (node, 0)
-    return tensor
+    return recorder(function)(*args, **kwargs)
+
+
+@functools.lru_cache(maxsize=MAX_FUNCTIONS)
+def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` as an op: the same as :func:`apply`, with its plans at hand. Tensor's operators are such functions.
+
+    This is the tape's hot path. What it does for each call: look at the operands, find the plan, run it, make a node
+    that holds the edges of the operands and the values that the pullback reads, and make a Tensor that points at it.
+    """
+    plans: dict[tuple[Any, ...], CompiledPlan] = {}
+    find = plans.get
+    new = object.__new__  # a Tensor or Node without the call of __init__
+
+    @functools.wraps(function)
+    def record(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            return _apply_structured(function, args, kwargs)
+        recording = mode.recording
+        key: list[Any] = [recording, X64.value]
+        values: list[Any] = []
+        edges: list[Edge] = []
+        for arg in args:
+            if type(arg) is not Tensor:
+                arg = _constant(function, arg)
+                if arg is None:
+                    return _apply_structured(function, args, kwargs)
+            data = arg._data
+            values.append(data)
+            key.append(data.aval)
+            edge = arg._edge
+            if edge is not None and recording:
+                key.append(True)
+                edges.append(edge)
+        plan = find(tuple(key))
+        if plan is None:
+            if recording == "primitive":
+                return record_primitives(function, values, [a._edge if type(a) is Tensor else None for a in args])
+            wanted = [recording and type(arg) is Tensor and arg._edge is not None for arg in args]
+            try:
+                plan = plans[tuple(key)] = CompiledPlan(function, [v.aval for v in values], tuple(map(bool, wanted)))
+            except Exception as error:
+                return _retry_structured(function, args, {}, error)
+        results = plan.forward(*values)
+        if plan.positions is None:
+            node = None
+        else:
+            values += results
+            node = new(Node)
+            node.plan = plan
+            node.edges = tuple(edges)
+            node.saved = plan.pick(values)
+            node.retained = None
+            node.order = next_order()
+        if not plan.single:
+            return _unflatten(plan, results, node)
+        tensor = new(Tensor)
+        tensor._data = results[0]
+        tensor._edge = None if node is None else (node, 0)
+        return tensor
+
+    return record
 
 
 def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
@@ -91,11 +113,6 @@ def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
     if isinstance(arg, (jax.Array, np.ndarray, np.generic)):
         return make_tensor(jnp.asarray(arg), None)
     return None
-
-
-def _new_plan(function, args, arrays, recording) -> CompiledPlan:
-    wanted = tuple(recording and type(arg) is Tensor and arg._edge is not None for arg in args)
-    return CompiledPlan(function, [array.aval for array in arrays], wanted)
 
 
 def _unflatten(plan: CompiledPlan, results: list[Any], node: Node | None) -> Any:
@@ -117,7 +134,7 @@ def _scalar(kind: type, value: Any) -> Tensor:
     if tensor is None or not value:  # 0.0 and -0.0 are equal keys and different numbers
         array = jnp.asarray(value)
         tensor = make_tensor(array, None)
-        if len(_scalars) >= MAX_CACHED_SCALARS:
+        if len(_scalars) >= MAX_SCALARS:
             _scalars.clear()
         if not isinstance(array, jax.core.Tracer):
             _scalars[key] = tensor
@@ -141,52 +158,57 @@ def _apply_structured(function: Callable[..., Any], args: tuple[Any, ...], kwarg
             operands.append(leaf)
         structure.append(RESULT if is_data else leaf)
     try:
-        return apply(_specialise(function, tree, tuple(structure)), *operands)
-    except Exception:
-        if function in _structural or SCALARS.isdisjoint(map(type, operands)):
-            raise
-        return _retry_structured(function, args, kwargs)
+        # 1, 1.0 and True are equal, but not the same structure: the types belong to the key.
+        specialised = _specialise(function, tree, tuple(structure), tuple(map(type, structure)))
+    except TypeError:
+        raise TypeError(
+            f"{_name(function)}: an argument that is neither an array nor a number must be hashable, to be part of the "
+            f"op's signature; got {', '.join(type(s).__name__ for s in structure if s is not RESULT)}"
+        ) from None
+    try:
+        return recorder(specialised)(*operands)
+    except Exception as error:
+        return _retry_structured(function, args, kwargs, error)
+
+
+def _retry_structured(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> Any:
+    """Tracing failed with Python numbers as data: takes them as structure, and remembers it if that works."""
+    numbers = SCALARS.intersection(map(type, (*args, *kwargs.values())))
+    if function in _structural or not numbers - {bool}:
+        raise error
+    _structural.add(function)
+    try:
+        return _apply_structured(function, args, kwargs)
+    except Exception as second:
+        _structural.discard(function)
+        raise second from None
+
+
+@functools.lru_cache(maxsize=MAX_FUNCTIONS)
+def _specialise(
+    function: Callable[..., Any], tree: Any, structure: tuple[Any, ...], types: tuple[type, ...]
+) -> Callable[..., Any]:
+    """``function`` of its operands only; the same object for the same structure, as its plans belong to it."""
+
+    @functools.wraps(function)
+    def specialised(*operands):
+        given = iter(operands)
+        args, kwargs = tree_unflatten(tree, [next(given) if leaf is RESULT else leaf for leaf in structure])
+        return function(*args, **kwargs)
+
+    return specialised
 
 
 def _count(argument: Any) -> int:
     return tree_structure(argument).num_leaves
 
 
-def _retry_structured(function, args, kwargs=None) -> Any:
-    """Tracing failed with Python numbers as data: take them as structure, and remember it if that works."""
-    _structural.add(function)
-    try:
-        return _apply_structured(function, args, kwargs or {})
-    except Exception:
-        _structural.discard(function)
-        raise
-
-
-def _specialise(function: Callable[..., Any], tree: Any, structure: tuple[Any, ...]) -> Callable[..., Any]:
-    """``function`` of its operands only; the same object for the same structure, as it is part of a plan's key."""
-    # 1, 1.0 and True are equal, but not the same structure: the types belong to the key.
-    key = (function, tree, structure, tuple(map(type, structure)))
-    try:
-        known = _specialised.get(key)
-    except TypeError:
-        raise TypeError(
-            f"{getattr(function, '__name__', function)}: an argument that is neither an array nor a number must be "
-            f"hashable, to be part of the op's signature; got {[s for s in structure if s is not RESULT]}"
-        ) from None
-    if known is None:
-
-        @functools.wraps(function)
-        def specialised(*operands):
-            given = iter(operands)
-            args, kwargs = tree_unflatten(tree, [next(given) if leaf is RESULT else leaf for leaf in structure])
-            return function(*args, **kwargs)
-
-        known = _specialised[key] = specialised
-    return known
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", repr(function))
 
 
 def _hand_on(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return apply(function, *args, **kwargs)
+    return recorder(function)(*args, **kwargs)
 
 
 Tensor.__twograd_function__ = staticmethod(_hand_on)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,16 +1,30 @@
-"""``backward`` and ``grad`` on Tensors, with the semantics of ``torch.autograd``."""
+"""``backward`` and ``grad`` on Tensors, with the semantics of ``torch.autograd``.
 
+One difference: the gradient of a real function of a complex Tensor is JAX's, df/dx - i df/dy; PyTorch's is its conjugate.
+"""
+
+import contextlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
+from twograd.tape.apply import apply
 from twograd.tape.backward import added, as_tensor, backward_pass
+from twograd.tape.modes import enable_grad
 from twograd.tape.node import AccumulateGrad, Edge
 from twograd.tape.tensor import Tensor
 
 Tensors = Tensor | Sequence[Tensor]
 Cotangents = Tensor | Sequence[Tensor | None] | None
+
+CYCLE = (
+    "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient "
+    "which can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you "
+    "have to use this function, make sure to reset the .grad fields of your parameters to None after use to break the "
+    "cycle and avoid the leak."
+)
 
 
 def backward(
@@ -25,18 +39,19 @@ def backward(
     A tensor that is not a scalar needs its cotangent in ``grad_tensors``. Saved values are freed unless
     ``retain_graph`` (by default only with ``create_graph``, under which the gradients can be differentiated again).
     """
-    edges, cts = _roots(tensors, grad_tensors, create_graph)
-    keep = create_graph if retain_graph is None else retain_graph
-    if inputs is None:
-        backward_pass(edges, cts, retain_graph=keep, create_graph=create_graph)
-        return
-    leaves = _tuple(inputs)
-    if not leaves:
+    if create_graph:
+        warnings.warn(CYCLE, UserWarning, stacklevel=2)
+    leaves = None if inputs is None else _tuple(inputs)
+    if leaves is not None and not leaves:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    edges, cts = _roots(tensors, grad_tensors, create_graph)
+    if leaves is None:
+        _walk(edges, cts, None, retain_graph, create_graph)
+        return
     targets = _targets(leaves)
     for x in leaves:
         x.retain_grad()
-    found = backward_pass(edges, cts, targets, keep, create_graph)
+    found = _walk(edges, cts, targets, retain_graph, create_graph)
     for node, _ in dict.fromkeys(targets):
         if isinstance(node, AccumulateGrad):
             node.grad = added(node.grad, found[(node, 0)])
@@ -60,20 +75,29 @@ def grad(
         raise ValueError(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
         )
-    edges, cts = _roots(outputs, grad_outputs, create_graph)
     leaves = _tuple(inputs)
+    if not leaves:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
+    edges, cts = _roots(outputs, grad_outputs, create_graph)
     targets = _targets(leaves)
-    keep = create_graph if retain_graph is None else retain_graph
-    found = backward_pass(edges, cts, targets, keep, create_graph)
+    found = _walk(edges, cts, targets, retain_graph, create_graph)
     grads = [as_tensor(found[edge]) for edge in targets]
     if materialize_grads:
         return tuple(Tensor(jnp.zeros_like(x._data)) if g is None else g for g, x in zip(grads, leaves, strict=True))
-    if not allow_unused and None in grads:
+    if not allow_unused and any(g is None for g in grads):
         raise RuntimeError(
-            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
-            "this is the desired behavior."
+            f"The differentiated Tensor at index {grads.index(None)} appears to not have been used in the graph. Set "
+            "allow_unused=True if this is the desired behavior."
         )
     return tuple(grads)
+
+
+def _walk(
+    edges: Sequence[Edge], cts: Sequence[Any], targets: Sequence[Edge] | None, retain: bool | None, create_graph: bool
+) -> dict[Edge, Any]:
+    keep = create_graph if retain is None else retain
+    with enable_grad() if create_graph else contextlib.nullcontext():
+        return backward_pass(edges, cts, targets, keep, create_graph)
 
 
 def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:
@@ -106,10 +130,16 @@ def _roots(outputs: Tensors, cotangents: Cotangents, create_graph: bool) -> tupl
     return edges, cts
 
 
+def _is_complex(x: Tensor) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.complexfloating)
+
+
 def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> Any:
     if ct is None:
         if out._data.size != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        if _is_complex(out):
+            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {out.dtype}")
         ct = Tensor(jnp.ones(out.shape, out.dtype))
     if not isinstance(ct, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
@@ -118,8 +148,11 @@ def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> An
             f"Mismatch in shape: grad_output[{i}] has a shape of {tuple(ct.shape)} and output[{i}] has a shape of "
             f"{tuple(out.shape)}."
         )
-    if ct.dtype != out.dtype:
+    if _is_complex(ct) != _is_complex(out):
         raise RuntimeError(
-            f"Mismatch in dtype: grad_output[{i}] has a dtype of {ct.dtype} and output[{i}] has a dtype of {out.dtype}."
+            "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
+            f"grad_output[{i}] has a dtype of {ct.dtype} and output[{i}] has a dtype of {out.dtype}."
         )
+    if ct.dtype != out.dtype:
+        ct = apply(jnp.astype, ct, out.dtype)
     return ct if create_graph else ct._data

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.tape import autograd
-from twograd.tape.apply import apply
+from twograd.tape.apply import apply, recorder
 from twograd.tape.tensor import Tensor
 
 
@@ -28,26 +28,35 @@ def method(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _attach_operator(name: str, function: Callable[..., Any]) -> None:
-    def forward(self, other):
-        return NotImplemented if other is None else apply(function, self, other)
-
     def reflected(self, other):
-        return NotImplemented if other is None else apply(function, other, self)
+        return apply(function, other, self)
 
-    setattr(Tensor, f"__{name}__", forward)
+    setattr(Tensor, f"__{name}__", recorder(function))
     setattr(Tensor, f"__r{name}__", reflected)
 
 
 for _name, _function in {
     "add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "truediv": jnp.true_divide, "floordiv": jnp.floor_divide,
     "mod": jnp.remainder, "matmul": jnp.matmul, "and": jnp.bitwise_and, "or": jnp.bitwise_or, "xor": jnp.bitwise_xor,
-    "lt": jnp.less, "le": jnp.less_equal, "gt": jnp.greater, "ge": jnp.greater_equal, "eq": jnp.equal,
-    "ne": jnp.not_equal,
+    "lt": jnp.less, "le": jnp.less_equal, "gt": jnp.greater, "ge": jnp.greater_equal,
 }.items():  # fmt: skip
     _attach_operator(_name, _function)
 
+
+@method
+def __eq__(self: Tensor, other: Any) -> Any:
+    """Elementwise equality; a Tensor is not equal to None."""
+    return NotImplemented if other is None else apply(jnp.equal, self, other)
+
+
+@method
+def __ne__(self: Tensor, other: Any) -> Any:
+    """Elementwise inequality; a Tensor is not equal to None."""
+    return NotImplemented if other is None else apply(jnp.not_equal, self, other)
+
+
 for _name, _function in {"neg": jnp.negative, "abs": jnp.abs, "invert": jnp.bitwise_not, "pos": jnp.positive}.items():
-    setattr(Tensor, f"__{_name}__", lambda self, _function=_function: apply(_function, self))
+    setattr(Tensor, f"__{_name}__", recorder(_function))
 
 
 @functools.cache
@@ -180,7 +189,7 @@ for _name, _function in {
     "round": jnp.round, "rsqrt": jax.lax.rsqrt, "sigmoid": jax.nn.sigmoid, "sign": jnp.sign, "sin": jnp.sin,
     "sinh": jnp.sinh, "sqrt": jnp.sqrt, "square": jnp.square, "tan": jnp.tan, "tanh": jnp.tanh, "trunc": jnp.trunc,
 }.items():  # fmt: skip
-    setattr(Tensor, _name, lambda self, _function=_function: apply(_function, self))
+    setattr(Tensor, _name, recorder(_function))
 
 for _name, _function in {
     "add": jnp.add, "atan2": jnp.arctan2, "div": jnp.true_divide, "dot": jnp.dot, "eq": jnp.equal,
@@ -189,7 +198,7 @@ for _name, _function in {
     "mm": jnp.matmul, "mul": jnp.multiply, "mv": jnp.matmul, "ne": jnp.not_equal, "outer": jnp.outer,
     "remainder": jnp.remainder, "sub": jnp.subtract,
 }.items():  # fmt: skip
-    setattr(Tensor, _name, lambda self, other, _function=_function: apply(_function, self, other))
+    setattr(Tensor, _name, recorder(_function))
 
 
 @method
