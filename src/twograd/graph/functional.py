@@ -51,10 +51,10 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
 
         jitted = jax.jit(traced)
 
-        @functools.wraps(f)
-        def derivative(*args, **kwargs):
+        def called(*args, **kwargs):
             return emit(*args, **kwargs) if is_traced() else jitted(*args, **kwargs)
 
+        derivative: Any = functools.wraps(f)(called)
         derivative.signatures = signatures
         derivative.traces = lambda: len(signatures)
         derivative.lower = jitted.lower
@@ -142,7 +142,7 @@ def _check_cotangent(ct, aval):
 
 
 def _instantiate(ct, primal):
-    """``ct`` as what the caller gets for ``primal``: a symbolic zero as an array, and of a Python number's weak type."""
+    """``ct`` as what the caller gets for ``primal``: a symbolic zero as an array; weakly typed if ``primal`` is."""
     aval = jax.typeof(primal)
     ct = zero_gradient(aval) if ct is None else ct
     if not rules.carries_gradient(aval) or jax.typeof(ct).weak_type == aval.weak_type:

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
-from jax.tree_util import PyTreeDef, tree_flatten, tree_structure, tree_unflatten
+from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd import rules
 from twograd._compat import call_jaxpr, scope_of
-from twograd.graph.passes import PassReport, optimize
+from twograd.graph.passes import PassReport, inline, optimize
 from twograd.graph.text import format_graph
 from twograd.graph.transform import backward_pass, forward_pass
 
@@ -43,8 +43,8 @@ class Graph:
     """One jaxpr, the structure of its arguments and results, and the reports of the passes that it went through."""
 
     jaxpr: ClosedJaxpr
-    in_tree: PyTreeDef
-    out_tree: PyTreeDef
+    in_tree: Any
+    out_tree: Any
     name: str = "graph"
     reports: tuple[PassReport, ...] = field(default=(), repr=False)
 
@@ -125,11 +125,12 @@ class Graph:
         Inputs and outputs may be given by index or by name; by default all floating-point ones. The new graph returns
         ``(outputs, gradients)``, a gradient per x. Every added equation carries the scope ``vjp(PRIMITIVE.INDEX)`` of
         the forward equation it comes from, and that equation's source line. Applying this again gives higher orders.
+        Calls of jitted functions are inlined first, so that each equation of a body has a number and a derivative.
 
         ``grad_ys`` are the cotangents of the ys, by default ones for scalars. Raises TypeError for an integer x or y,
         or a y that is not a scalar and has no ``grad_ys``; ValueError for one that does not exist.
         """
-        closed = self.jaxpr
+        closed, _ = inline(self.jaxpr)
         y_at = self._select(ys, self.outputs, closed.out_avals, "output")
         x_at = self._select(xs, self.inputs, closed.in_avals, "input")
         wanted = [i in x_at for i in range(len(closed.in_avals))]
@@ -195,9 +196,7 @@ class Graph:
         closed, reports = optimize(self.jaxpr, passes, check=check)
         return self._replaced(closed, self.out_tree, (*self.reports, *reports))
 
-    def _replaced(
-        self, closed: ClosedJaxpr, out_tree: PyTreeDef, reports: tuple[PassReport, ...] | None = None
-    ) -> "Graph":
+    def _replaced(self, closed: ClosedJaxpr, out_tree: Any, reports: tuple[PassReport, ...] | None = None) -> "Graph":
         return Graph(closed, self.in_tree, out_tree, self.name, self.reports if reports is None else reports)
 
     def stats(self) -> GraphStats:

@@ -41,7 +41,7 @@ def forward_pass(
     def read(atom):
         return atom.val if isinstance(atom, Literal) else env[atom]
 
-    last_use = {var: eqn for eqn in jaxpr.eqns for var in eqn.invars if isinstance(var, Var)}
+    last_use: dict[Var, Any] = {var: eqn for eqn in jaxpr.eqns for var in eqn.invars if isinstance(var, Var)}
     last_use.update((var, None) for var in jaxpr.outvars if isinstance(var, Var))
     for index, eqn in enumerate(jaxpr.eqns):
         wants = rules.wanted_operands(eqn, [isinstance(atom, Var) and atom in depends for atom in eqn.invars])
