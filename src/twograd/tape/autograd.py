@@ -1,6 +1,7 @@
 """``backward`` and ``grad`` on Tensors, with the semantics of ``torch.autograd``.
 
-One difference: the gradient of a real function of a complex Tensor is JAX's, df/dx - i df/dy; PyTorch's is its conjugate.
+One difference: the gradient of a real function of a complex Tensor is, as in JAX, df/dx - i df/dy; PyTorch's is its
+conjugate.
 """
 
 import contextlib
