@@ -1,26 +1,11 @@
-"""Small comparisons and stand-in engines that the tests of the harness share."""
+"""Fixtures of the harness's tests."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 
-from twograd.compare import Comparison, grid
-from twograd.compare.engines import jax_engines
 from twograd.compare.program import Declaration
 from twograd.compare.results import Settings
-
-
-def quadratic(**changes):
-    """sum(x * w * w): its gradient in w is 2 x w."""
-
-    def inputs(rng, *, size):
-        return {"w": rng.standard_normal(size)}, rng.standard_normal(size)
-
-    def loss(ops, params, x):
-        return ops.np.sum(x * params["w"] * params["w"])
-
-    return Comparison(**{"inputs": inputs, "loss": loss, "cases": grid(size=(3,)), **changes})
 
 
 @pytest.fixture
@@ -44,18 +29,3 @@ def declare(tmp_path):
         return Declaration(name, path, "A question?", "", text)
 
     return write
-
-
-class Wrong(jax_engines.JaxEager):
-    """jax.value_and_grad whose gradients are changed by ``spoil`` on the way out."""
-
-    name = "jax-eager"
-    family = "twograd"
-
-    @staticmethod
-    def spoil(leaf):
-        return leaf * np.float32(1.001)
-
-    def numpy(self, tree):
-        loss, grads = super().numpy(tree)
-        return loss, {key: self.spoil(leaf) for key, leaf in grads.items()}

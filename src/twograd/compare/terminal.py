@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.live import Live
@@ -91,7 +92,7 @@ def show_checks(screen: Console, found: Results) -> None:
 
 
 def show_timings(screen: Console, found: Results) -> None:
-    """Per case, the engines and their steady stages, with the ratio of forward+backward to the fastest."""
+    """Per case, the engines and their steady stages, with the ratio of forward+backward to the best."""
     for comparison in found.comparisons:
         for case in comparison.cases:
             screen.print(_timing_table(comparison, case))
@@ -114,8 +115,8 @@ def show_outcome(screen: Console, found: Results) -> None:
 
 
 def in_unit(seconds: float, unit: str) -> str:
-    """Four significant figures."""
-    return f"{seconds / dict(UNITS)[unit]:.4g}"
+    """Four significant figures, never with an exponent."""
+    return np.format_float_positional(seconds / dict(UNITS)[unit], precision=4, fractional=False, trim="-")
 
 
 def unit_for(measurements: Sequence[Measurement]) -> str:
@@ -128,7 +129,7 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
     timed = [row for row in case.rows if "forward+backward" in row.stages]
     unit = unit_for([row.stages[stage] for row in timed for stage in TIMED if stage in row.stages])
     table = _table(f"{comparison.name} [{case.name}], times in {unit}", "engine")
-    for column in ("first", "forward", "fwd+bwd", "step", "x fastest"):
+    for column in ("first", "forward", "fwd+bwd", "step", "x best"):
         table.add_column(column, justify="right", no_wrap=True)
     fastest = min((row.stages["forward+backward"].median for row in timed), default=0.0)
     for row in case.rows:
