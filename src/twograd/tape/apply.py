@@ -41,12 +41,12 @@ def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     Raises what ``function`` raises on these operands; NoRule on the way back if a derivative is missing.
     """
-    return recorder(function)(*args, **kwargs)
+    return _apply_structured(function, args, kwargs) if kwargs else recorder(function)(*args)
 
 
 @functools.lru_cache(maxsize=MAX_FUNCTIONS)
 def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` as an op: the same as :func:`apply`, with its plans at hand. Tensor's operators are such functions.
+    """``function`` as an op of positional operands, with its plans at hand. Tensor's operators are such functions.
 
     This is the tape's hot path. What it does for each call: look at the operands, find the plan, run it, make a node
     that holds the edges of the operands and the values that the pullback reads, and make a Tensor that points at it.
@@ -56,9 +56,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
     new = object.__new__  # a Tensor or Node without the call of __init__
 
     @functools.wraps(function)
-    def record(*args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            return _apply_structured(function, args, kwargs)
+    def record(*args: Any) -> Any:
         recording = mode.recording
         key: list[Any] = [recording, X64.value]
         values: list[Any] = []
@@ -67,7 +65,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             if type(arg) is not Tensor:
                 arg = _constant(function, arg)
                 if arg is None:
-                    return _apply_structured(function, args, kwargs)
+                    return _apply_structured(function, args, {})
             data = arg._data
             values.append(data)
             key.append(data.aval)
@@ -91,7 +89,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             values += results
             node = new(Node)
             node.plan = plan
-            node.edges = tuple(edges)
+            node.edges = edges
             node.saved = plan.pick(values)
             node.retained = None
             node.order = next_order()
@@ -208,7 +206,7 @@ def _name(function: Any) -> str:
 
 
 def _hand_on(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return recorder(function)(*args, **kwargs)
+    return apply(function, *args, **kwargs)
 
 
 Tensor.__twograd_function__ = staticmethod(_hand_on)  # pyright: ignore[reportAttributeAccessIssue]

@@ -31,12 +31,12 @@ class Node:
     __slots__ = ("__weakref__", "edges", "order", "plan", "retained", "saved")
 
     plan: "Plan"
-    edges: tuple[Edge, ...]
+    edges: Sequence[Edge]
     saved: Sequence[Any] | None
     retained: "dict[int, Tensor | None] | None"
     order: int
 
-    def __init__(self, plan: "Plan", edges: tuple[Edge, ...], saved: Sequence[Any]):
+    def __init__(self, plan: "Plan", edges: Sequence[Edge], saved: Sequence[Any]):
         self.plan = plan
         self.edges = edges
         self.saved = saved
