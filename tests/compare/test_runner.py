@@ -12,6 +12,7 @@ from stand_ins import Wrong, quadratic
 from twograd.compare import CompareError, program, runner
 from twograd.compare import results as rs
 from twograd.compare.engines import create
+from twograd.compare.engines.jax_engines import JaxEager
 
 FILE = """
 from twograd.compare import Comparison, Observation, Table
@@ -140,6 +141,22 @@ def test_an_engine_that_raises_leaves_the_others(declare, timed):
     assert "step" in fine.stages
 
 
+def test_a_stage_that_raises_fails_its_row_and_no_other(declare, timed, monkeypatch):
+    build = JaxEager.build
+
+    def build_with_a_broken_step(self, *arguments):
+        built = build(self, *arguments)
+        built.stages["step"] = lambda: 1 / 0
+        return built
+
+    monkeypatch.setattr(JaxEager, "build", build_with_a_broken_step)
+    results, _ = run([declare(GOOD)], timed)
+    failed, fine = results.comparisons[0].cases[0].rows
+    assert (failed.status, failed.reason, failed.stages) == ("failed", "step: ZeroDivisionError: division by zero", {})
+    assert failed.checks
+    assert "step" in fine.stages
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -238,6 +255,14 @@ def test_results_of_other_settings_are_not_mixed_in_or_lost(declare, settings, t
     with pytest.raises(CompareError, match=r"was made with seed=0, not 1; choose another --out"):
         run([declare(GOOD)], dataclasses.replace(settings, seed=1), tmp_path)
     assert (tmp_path / "results.json").read_text() == before
+
+
+def test_results_of_another_jax_are_not_mixed_in(declare, settings, tmp_path, monkeypatch):
+    run([declare(GOOD)], settings, tmp_path)
+    versions = runner.environment.versions() | {"jax": "0.99"}
+    monkeypatch.setattr(runner.environment, "versions", lambda: versions)
+    with pytest.raises(CompareError, match=r"was made with jax 0\.\d+\.\d+, not 0\.99; choose another --out"):
+        run([declare(GOOD)], settings, tmp_path)
 
 
 def test_damaged_results_are_not_overwritten(declare, settings, tmp_path):

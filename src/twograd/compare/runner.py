@@ -65,8 +65,8 @@ def run(
 ) -> Results:
     """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
 
-    A ``results.json`` of equal settings in ``out`` is gone on with: what it holds and has not changed since is not run
-    again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it.
+    A ``results.json`` of equal settings and versions in ``out`` is gone on with: what it holds and has not changed
+    since is not run again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it.
     """
     with on_device(settings.device), jax.enable_x64(settings.dtype == "float64"):
         _start_xla()
@@ -105,38 +105,44 @@ def run_comparison(
         result.status, result.error = "skipped", "the time budget was spent before it began"
         return result
     try:
-        comparison = declaration.load()
-        taking_part = {n: e for n, e in engines.items() if comparison.engines is None or n in comparison.engines}
-        absent = [
-            Row(info.name, "skipped", info.reason)
-            for info in infos
-            if not info.available and (comparison.engines is None or info.name in comparison.engines)
-        ]
-        cases = comparison.cases if comparison.quick is None or not settings.quick else comparison.quick
-        cases = list(cases) if comparison.has_cases else []
-        shares = len(cases) + (comparison.experiment is not None)
-        result.axes = list(dict.fromkeys(itertools.chain.from_iterable(cases)))
-        for position, axes in enumerate(cases):
-            left = seconds - (time.monotonic() - start)
-            deadline = time.monotonic() + left / (shares - position)
-            tell = functools.partial(progress, f"{declaration.name} [{case_name(axes)}]")
-            case = run_case(
-                declaration.name, comparison, axes, settings, engines=taking_part, deadline=deadline, tell=tell
-            )
-            case.rows += absent
-            result.cases.append(case)
-        if comparison.experiment is not None:
-            tell = functools.partial(progress, declaration.name)
-            context = Context(
-                settings, comparison, Selected(taking_part), result.cases, declaration.name, start + seconds, tell
-            )
-            _experiment(context, result)
+        _fill(result, declaration.load(), settings, engines, infos, start + seconds, progress)
     except CompareError as error:
         result.status, result.error = "failed", str(error)
     except Exception as error:
         result.status, result.error = "failed", _describe(error, declaration.path)
     result.seconds = time.monotonic() - start
     return result
+
+
+def _fill(
+    result: ComparisonResult,
+    comparison: Comparison,
+    settings: Settings,
+    engines: Mapping[str, Engine],
+    infos: Sequence[EngineInfo],
+    deadline: float,
+    progress: Progress,
+) -> None:
+    """Adds the cases and the findings one by one, each with an equal share of the time left; what raises leaves those
+    that are there."""
+    wanted = {info.name for info in infos if comparison.engines is None or info.name in comparison.engines}
+    taking_part = {name: engine for name, engine in engines.items() if name in wanted}
+    absent = [Row(info.name, "skipped", info.reason) for info in infos if info.name in wanted - taking_part.keys()]
+    cases = comparison.quick if settings.quick and comparison.quick is not None else comparison.cases
+    cases = list(cases) if comparison.has_cases else []
+    result.axes = list(dict.fromkeys(itertools.chain.from_iterable(cases)))
+    shares = len(cases) + (comparison.experiment is not None)
+    for position, axes in enumerate(cases):
+        now = time.monotonic()
+        end = now + (deadline - now) / (shares - position)
+        tell = functools.partial(progress, f"{result.name} [{case_name(axes)}]")
+        case = run_case(result.name, comparison, axes, settings, taking_part, end, tell)
+        case.rows += absent
+        result.cases.append(case)
+    if comparison.experiment is not None:
+        tell = functools.partial(progress, result.name)
+        selected = Selected(taking_part)
+        _experiment(Context(settings, comparison, selected, result.cases, result.name, deadline, tell), result)
 
 
 def run_case(
@@ -174,9 +180,11 @@ def run_case(
             del ready[name]
 
     if settings.timed:
-        for name, entry in ready.items():
+        for name, entry in list(ready.items()):
             tell(f"{name}: building again")
             _build_again(entry, comparison, axes, inputs, settings, deadline)
+            if not _every_stage_runs(entry):
+                del ready[name]
         tell("timing all engines in turns")
         subjects = {(name, stage): f for name, entry in ready.items() for stage, f in entry.built.stages.items()}
         for (name, stage), measurement in timing.measure(subjects, _plan(settings), settings.seed, deadline).items():
@@ -273,6 +281,19 @@ def _build_again(
             return
         for stage, measurement in again.row.stages.items():
             stages[stage] = Measurement(stages[stage].seconds + measurement.seconds)
+
+
+def _every_stage_runs(entry: Ready) -> bool:
+    """Runs each stage once before the clock starts; one that raises fails the row and not the case."""
+    for stage, run_stage in entry.built.stages.items():
+        try:
+            run_stage()
+        except Exception as error:
+            entry.row.status, entry.row.reason = "failed", f"{stage}: {_describe(error)}"
+            entry.row.texts["traceback"] = _traceback(error)
+            entry.row.stages.clear()
+            return False
+    return True
 
 
 def _witnesses(comparison: Comparison, axes: Axes, inputs: tuple[Any, ...], seed: int) -> check.Witnesses:
@@ -436,6 +457,13 @@ def _resumed(out: Path, settings: Settings) -> Results | None:
         if old != new:
             raise CompareError(
                 f"{path} was made with {setting.name}={old}, not {new}; choose another --out, or remove the file."
+            )
+    old, new = results.environment.get("versions", {}), environment.versions()
+    for name in old.keys() | new.keys():
+        if old.get(name) != new.get(name):
+            raise CompareError(
+                f"{path} was made with {name} {old.get(name)}, not {new.get(name)}; choose another --out, or remove "
+                f"the file."
             )
     return results
 
