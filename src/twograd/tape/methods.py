@@ -1,21 +1,31 @@
 """The operators and methods of Tensor: each one line on top of :func:`twograd.tape.apply.apply`.
 
 Names are NumPy's and PyTorch's; where both name an argument, both are taken (``axis`` and ``dim``, ``keepdims`` and
-``keepdim``).
-A method's function is cached per structure (an axis, a shape), so that its plan is found by identity.
+``keepdim``). Where the two libraries differ a method does as PyTorch does, and its docstring says so. Dtypes are JAX's:
+integers have 32 bits unless ``jax_enable_x64`` is set.
+
+A method's function is cached per structure (an axis, a shape), so that its plan is found by identity. The caches are
+bounded, for structure may vary without end (``x[i : i + 2]`` in a loop).
 """
 
 import functools
+import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from twograd.tape import autograd
-from twograd.tape.apply import apply, recorder
+from twograd.tape.apply import SCALARS, apply, recorder
 from twograd.tape.tensor import Tensor
+
+MAX_STRUCTURES = 4096
+
+structured = functools.lru_cache(maxsize=MAX_STRUCTURES)
 
 
 def method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,21 +55,25 @@ for _name, _function in {
 
 @method
 def __eq__(self: Tensor, other: Any) -> Any:
-    """Elementwise equality; a Tensor is not equal to None."""
-    return NotImplemented if other is None else apply(jnp.equal, self, other)
+    """Elementwise equality; a Tensor is not equal to None, a string, a list."""
+    return apply(jnp.equal, self, other) if _is_data(other) else NotImplemented
 
 
 @method
 def __ne__(self: Tensor, other: Any) -> Any:
-    """Elementwise inequality; a Tensor is not equal to None."""
-    return NotImplemented if other is None else apply(jnp.not_equal, self, other)
+    """Elementwise inequality; a Tensor is not equal to None, a string, a list."""
+    return apply(jnp.not_equal, self, other) if _is_data(other) else NotImplemented
+
+
+def _is_data(other: Any) -> bool:
+    return type(other) in SCALARS or isinstance(other, (Tensor, jax.Array, np.ndarray, np.generic))
 
 
 for _name, _function in {"neg": jnp.negative, "abs": jnp.abs, "invert": jnp.bitwise_not, "pos": jnp.positive}.items():
     setattr(Tensor, f"__{_name}__", recorder(_function))
 
 
-@functools.cache
+@structured
 def _integer_power(exponent: int) -> Callable[[Any], Any]:
     def power(x):
         return x**exponent
@@ -67,21 +81,28 @@ def _integer_power(exponent: int) -> Callable[[Any], Any]:
     return power
 
 
+def _power(x: Any, y: Any) -> Any:
+    return jnp.power(x, y)
+
+
 @method
 def pow(self: Tensor, exponent: Any) -> Tensor:
     """``self ** exponent``; a Python integer stays an integer power, whose derivative needs no logarithm."""
-    return apply(_integer_power(exponent), self) if type(exponent) is int else apply(jnp.power, self, exponent)
+    if isinstance(exponent, (int, np.integer)):
+        return apply(_integer_power(int(exponent)), self)
+    return apply(_power, self, exponent)
 
 
 Tensor.__pow__ = pow  # pyright: ignore[reportAttributeAccessIssue]
-Tensor.__rpow__ = lambda self, base: apply(jnp.power, jnp.asarray(base), self)  # pyright: ignore[reportAttributeAccessIssue]
+Tensor.__rpow__ = lambda self, base: apply(_power, base, self)  # pyright: ignore[reportAttributeAccessIssue]
 
 # --- indexing ---------------------------------------------------------------------------------------------------------
 
 OPERAND = "operand"  # stands for an index array among the static parts of an index
+UPDATES = ("set", "add", "subtract", "multiply", "mul", "divide", "power", "min", "max")
 
 
-@functools.cache
+@structured
 def _indexer(spec: tuple[Any, ...]) -> Callable[..., Any]:
     def index(x, *operands):
         return x[_rebuild(spec, operands)]
@@ -89,7 +110,7 @@ def _indexer(spec: tuple[Any, ...]) -> Callable[..., Any]:
     return index
 
 
-@functools.cache
+@structured
 def _updater(spec: tuple[Any, ...], how: str) -> Callable[..., Any]:
     def update(x, value, *operands):
         return getattr(x.at[_rebuild(spec, operands)], how)(value)
@@ -107,31 +128,59 @@ def _split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Any]]:
     """The static part of an index, hashable, and its arrays. An integer is data: ``x[i]`` in a loop compiles once."""
     spec: list[Any] = []
     operands: list[Any] = []
-    parts = index if isinstance(index, tuple) else (index,)
-    used = sum(_axes_used(part) for part in parts)
+    parts = [_index_part(part) for part in (index if isinstance(index, tuple) else (index,))]
+    used = sum(map(_axes_used, parts))
+    if used > x.ndim:
+        raise IndexError(
+            f"too many indices for tensor of dimension {x.ndim}"
+            if x.ndim
+            else "invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number"
+        )
     axis = 0
     for part in parts:
-        if isinstance(part, (list, np.ndarray)):
-            part = jnp.asarray(part)
         if isinstance(part, slice):
-            spec.append(tuple(None if s is None else int(s) for s in (part.start, part.stop, part.step)))
+            bounds = (part.start, part.stop, part.step)
+            spec.append(tuple(None if bound is None else operator.index(bound) for bound in bounds))
         elif part is None or part is Ellipsis or isinstance(part, bool):
             spec.append(part)
-        elif isinstance(part, (Tensor, jax.Array)) and part.dtype == np.bool_:
-            mask = part._data if isinstance(part, Tensor) else part  # how many elements it picks is structure
-            for where in jnp.nonzero(mask):
+        elif isinstance(part, int):
+            size = x.shape[axis]
+            if not -size <= part < size:
+                raise IndexError(f"index {part} is out of bounds for dimension {axis} with size {size}")
+            spec.append(OPERAND)
+            operands.append(part % size)
+        elif part.dtype == np.bool_:
+            _check_mask(part, x.shape, axis)
+            for where in jnp.nonzero(part):  # how many elements a mask picks is structure
                 spec.append(OPERAND)
                 operands.append(where)
         else:
-            if isinstance(part, (int, np.integer)) and axis < x.ndim:
-                size = x.shape[axis]
-                if not -size <= part < size:
-                    raise IndexError(f"index {part} is out of bounds for dimension {axis} with size {size}")
-                part = int(part) % size
+            _check_bounds(part, axis, x.shape[axis])
             spec.append(OPERAND)
             operands.append(part)
         axis = x.ndim - (used - axis) if part is Ellipsis else axis + _axes_used(part)
     return tuple(spec), operands
+
+
+def _index_part(part: Any) -> Any:
+    """One part of an index as a slice, None, Ellipsis, a bool, an int, or an array; IndexError for what is none."""
+    if part is None or part is Ellipsis or isinstance(part, (slice, bool, int)):
+        return part
+    if isinstance(part, np.integer):
+        return int(part)
+    if isinstance(part, list):
+        part = np.asarray(part, None if part else np.int32)
+    array = part._data if isinstance(part, Tensor) else part
+    if not isinstance(array, (jax.Array, np.ndarray, np.bool_)):
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
+            f"{type(part).__name__})"
+        )
+    if array.dtype == np.bool_:
+        return array if array.ndim else bool(array)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise IndexError(f"tensors used as indices must be integer or bool tensors, not {array.dtype}")
+    return array
 
 
 def _axes_used(part: Any) -> int:
@@ -140,22 +189,63 @@ def _axes_used(part: Any) -> int:
     return part.ndim if getattr(part, "dtype", None) == np.bool_ else 1
 
 
+def _check_mask(mask: Any, shape: tuple[int, ...], axis: int) -> None:
+    for i, (size, along) in enumerate(zip(mask.shape, shape[axis:], strict=False)):
+        if size != along:
+            raise IndexError(
+                f"The shape of the mask {list(mask.shape)} at index {i} does not match the shape of the indexed tensor "
+                f"{list(shape)} at index {axis + i}"
+            )
+
+
+def _check_bounds(index: Any, axis: int, size: int) -> None:
+    """Raises IndexError for an index outside of ``size``, which JAX would clamp. Not looked at: the values of a traced
+    index, and of one on an accelerator, as that would wait for it."""
+    if isinstance(index, Tracer) or (
+        isinstance(index, jax.Array) and any(d.platform != "cpu" for d in index.devices())
+    ):
+        return
+    values = np.asarray(index)
+    outside = values[(values < -size) | (values >= size)]
+    if outside.size:
+        raise IndexError(f"index {outside[0]} is out of bounds for dimension {axis} with size {size}")
+
+
 @method
 def __getitem__(self: Tensor, index: Any) -> Tensor:
+    """Elements by integers, slices (of any step), None, Ellipsis, integer arrays and boolean masks, as in NumPy.
+
+    An integer counts among the index arrays, so ``x[0, :, [1, 2]]`` has the arrays' dimension first, as NumPy has it
+    and PyTorch has not. Raises IndexError out of bounds.
+    """
     spec, operands = _split_index(self, index)
     return apply(_indexer(spec), self, *operands)
 
 
 @method
 def __setitem__(self: Tensor, index: Any, value: Any) -> None:
+    """Raises TypeError: arrays are immutable."""
     raise TypeError("a Tensor's elements cannot be assigned; use x = x.at[index].set(value), which makes a new Tensor")
 
 
 @method
 def __iter__(self: Tensor) -> Iterator[Tensor]:
+    """The slices along the first dimension."""
     if not self.shape:
         raise TypeError("iteration over a 0-d tensor")
-    return (self[i] for i in range(self.shape[0]))
+    return (__getitem__(self, i) for i in range(self.shape[0]))
+
+
+@method
+def __contains__(self: Tensor, element: Any) -> bool:
+    """Whether some element equals ``element``."""
+    return bool(jnp.any(self._data == jnp.asarray(element)))
+
+
+@method
+def __format__(self: Tensor, spec: str) -> str:
+    """One element is formatted as the Python number it is."""
+    return format(self.item(), spec) if spec and not self.shape else object.__format__(self, spec)
 
 
 class _Update(NamedTuple):
@@ -163,8 +253,8 @@ class _Update(NamedTuple):
     index: Any
 
     def __getattr__(self, how: str) -> Callable[[Any], Tensor]:
-        if how not in ("set", "add", "multiply", "mul", "divide", "power", "min", "max"):
-            raise AttributeError(f"x.at[index] has no {how!r}")
+        if how not in UPDATES:
+            raise AttributeError(f"x.at[index] has no {how!r}; it has {', '.join(UPDATES)}")
         spec, operands = _split_index(self.x, self.index)
         return lambda value: apply(_updater(spec, how), self.x, value, *operands)
 
@@ -180,13 +270,20 @@ Tensor.at = property(_At, doc="Functional updates, as JAX's: ``x.at[index].set(v
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
+
+def _rsqrt(x: Any) -> Any:
+    return jax.lax.rsqrt(x.astype(jnp.result_type(x, 1.0)))
+
+
+_rsqrt.__name__ = "rsqrt"
+
 for _name, _function in {
     "abs": jnp.abs, "absolute": jnp.abs, "acos": jnp.acos, "asin": jnp.asin, "atan": jnp.atan, "ceil": jnp.ceil,
-    "conj": jnp.conj, "cos": jnp.cos, "cosh": jnp.cosh, "erf": jax.lax.erf, "exp": jnp.exp, "exp2": jnp.exp2,
+    "conj": jnp.conj, "cos": jnp.cos, "cosh": jnp.cosh, "erf": jax.scipy.special.erf, "exp": jnp.exp, "exp2": jnp.exp2,
     "expm1": jnp.expm1, "floor": jnp.floor, "isfinite": jnp.isfinite, "isinf": jnp.isinf, "isnan": jnp.isnan,
     "log": jnp.log, "log10": jnp.log10, "log1p": jnp.log1p, "log2": jnp.log2, "logical_not": jnp.logical_not,
     "neg": jnp.negative, "negative": jnp.negative, "reciprocal": jnp.reciprocal, "relu": jax.nn.relu,
-    "round": jnp.round, "rsqrt": jax.lax.rsqrt, "sigmoid": jax.nn.sigmoid, "sign": jnp.sign, "sin": jnp.sin,
+    "round": jnp.round, "rsqrt": _rsqrt, "sigmoid": jax.nn.sigmoid, "sign": jnp.sign, "sin": jnp.sin,
     "sinh": jnp.sinh, "sqrt": jnp.sqrt, "square": jnp.square, "tan": jnp.tan, "tanh": jnp.tanh, "trunc": jnp.trunc,
 }.items():  # fmt: skip
     setattr(Tensor, _name, recorder(_function))
@@ -203,10 +300,19 @@ for _name, _function in {
 
 @method
 def clamp(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """The elements, none below ``min`` and none above ``max``."""
-    return apply(jnp.clip, self, min, max)
+    """The elements, none below ``min`` and none above ``max``. At a bound the gradient is the element's, as in PyTorch;
+    ``jnp.clip`` gives each half."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    return apply(_clamp, self, min, max)
 
 
+def _clamp(x: Any, low: Any, high: Any) -> Any:
+    x = x if low is None else jnp.where(x < low, low, x)
+    return x if high is None else jnp.where(x > high, high, x)
+
+
+_clamp.__name__ = "clamp"
 Tensor.clip = clamp  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -225,109 +331,188 @@ def masked_fill(self: Tensor, mask: Any, value: Any) -> Tensor:
 # --- reductions -------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _reduced(
-    function: Callable[..., Any], axis: Any, keepdims: bool, extra: tuple[Any, ...] = ()
-) -> Callable[..., Any]:
+def _checked(x: Tensor, dims: Any, extra: int = 0) -> Any:
+    """``dims`` (an integer, several, or None) as a hashable axis argument; an error of both NumPy's kinds, and
+    PyTorch's text, where there is no such dimension. ``extra`` dimensions are about to be made."""
+    rank = x.ndim + extra
+    dims = tuple(dims) if isinstance(dims, (list, tuple)) else dims
+    for dim in dims if isinstance(dims, tuple) else () if dims is None else (dims,):
+        if not -rank <= operator.index(dim) < rank:
+            raise np.exceptions.AxisError(
+                f"Dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {dim})"
+                if rank
+                else f"Dimension specified as {dim} but tensor has no dimensions"
+            )
+    return dims
+
+
+@structured
+def _along(function: Callable[..., Any], axis: Any, *extra: tuple[str, Any]) -> Callable[..., Any]:
+    """``function`` of an array along ``axis``, with other keyword arguments as pairs."""
+
     @functools.wraps(function)
-    def reduce(x):
-        return function(x, axis=axis, keepdims=keepdims, **dict(extra))
+    def along(x):
+        return function(x, axis=axis, **dict(extra))
 
-    return reduce
+    return along
 
 
-def _reduce(self, function, dim, keepdim, axis, keepdims, **extra):
-    axis = dim if axis is None else axis
-    axis = tuple(axis) if isinstance(axis, list) else axis
-    return apply(_reduced(function, axis, bool(keepdim or keepdims), tuple(extra.items())), self)
+def _reduce(
+    self: Tensor, function: Callable[..., Any], dim: Any, keepdim: bool, axis: Any, keepdims: bool, *extra: Any
+) -> Any:
+    axis = _checked(self, dim if axis is None else axis)
+    return apply(_along(function, axis, ("keepdims", bool(keepdim or keepdims)), *extra), self)
+
+
+def _reduction(name: str, function: Callable[..., Any]) -> None:
+    def reduction(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        return _reduce(self, function, dim, keepdim, axis, keepdims)
+
+    reduction.__name__ = name
+    reduction.__doc__ = f"``{name}`` of all elements, or along ``dim`` (one or several); JAX's ``{function.__name__}``."
+    setattr(Tensor, name, reduction)
 
 
 for _name, _function in {
     "all": jnp.all, "any": jnp.any, "logsumexp": jax.nn.logsumexp, "mean": jnp.mean, "prod": jnp.prod, "sum": jnp.sum,
     "amax": jnp.max, "amin": jnp.min, "argmax": jnp.argmax, "argmin": jnp.argmin,
 }.items():  # fmt: skip
+    _reduction(_name, _function)
 
-    def _method(self, dim=None, keepdim=False, *, axis=None, keepdims=False, _function=_function):
-        return _reduce(self, _function, dim, keepdim, axis, keepdims)
 
-    setattr(Tensor, _name, _method)
+def _sqrt_from_zero(x: Any) -> Any:
+    """The root of what is never negative, with the derivative 0 at 0, as PyTorch's ``norm`` and ``std`` have it."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), x)
 
-for _name, _function in {"std": jnp.std, "var": jnp.var}.items():
 
-    def _method(self, dim=None, keepdim=False, *, correction=1, axis=None, keepdims=False, _function=_function):
-        """With Bessel's correction by default, as PyTorch; NumPy's default is ``correction=0``."""
-        return _reduce(self, _function, dim, keepdim, axis, keepdims, ddof=correction)
+def _std(x: Any, **options: Any) -> Any:
+    return _sqrt_from_zero(jnp.var(x, **options))
 
-    setattr(Tensor, _name, _method)
+
+_std.__name__ = "std"
+
+
+def _deviation(name: str, function: Callable[..., Any]) -> None:
+    def deviation(self, dim=None, unbiased=True, keepdim=False, *, correction=1, axis=None, keepdims=False):
+        if isinstance(dim, bool):
+            dim, unbiased = None, dim
+        ddof = correction if unbiased else 0
+        return _reduce(self, function, dim, keepdim, axis, keepdims, ("ddof", ddof))
+
+    deviation.__name__ = name
+    deviation.__doc__ = f"``{name}``, with Bessel's correction by default, as in PyTorch; NumPy's is ``correction=0``."
+    setattr(Tensor, name, deviation)
+
+
+_deviation("std", _std)
+_deviation("var", jnp.var)
 
 
 class ValuesAndIndices(NamedTuple):
-    """What ``max``, ``min`` and ``sort`` along a dimension return."""
+    """What ``max``, ``min`` and ``sort`` along a dimension return: Tensors."""
 
-    values: Tensor
-    indices: Tensor
+    values: Any
+    indices: Any
 
 
-def _extreme(values, indices, elementwise):
+@structured
+def _picked(choose: Callable[..., Any], name: str, axis: int, keepdim: bool) -> Callable[..., Any]:
+    """The elements along ``axis`` at the indices that ``choose`` finds there, and these indices."""
+
+    def pick(x):
+        indices = choose(x, axis=axis)
+        values = jnp.take_along_axis(x, indices, axis)
+        return ValuesAndIndices(*(a if keepdim else jnp.squeeze(a, axis) for a in (values, indices)))
+
+    pick.__name__ = name
+    return pick
+
+
+def _extreme(name, values, indices, elementwise):
+    choose = functools.partial(indices, keepdims=True)
+
     def extreme(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         if isinstance(dim, Tensor):
             return apply(elementwise, self, dim)
-        along = dim if axis is None else axis
-        if along is None or axis is not None:
-            return _reduce(self, values, along, keepdim, None, keepdims)
-        return ValuesAndIndices(
-            _reduce(self, values, along, keepdim, None, keepdims),
-            _reduce(self, indices, along, keepdim, None, keepdims),
-        )
+        if dim is None or axis is not None:
+            return _reduce(self, values, dim, keepdim, axis, keepdims)
+        return apply(_picked(choose, name, _checked(self, dim), keepdim), self)
 
+    extreme.__name__ = name
     extreme.__doc__ = (
-        "Over all elements, or along ``dim`` (values and indices, as PyTorch) or ``axis`` (values, as NumPy)."
+        "Over all elements; along ``axis``, values only, as NumPy; along ``dim``, values and indices, as PyTorch; or "
+        "elementwise with another Tensor. Equal extremes share the gradient; along ``dim`` the first has it all."
     )
-    return extreme
+    setattr(Tensor, name, extreme)
 
 
-Tensor.max = _extreme(jnp.max, jnp.argmax, jnp.maximum)  # pyright: ignore[reportAttributeAccessIssue]
-Tensor.min = _extreme(jnp.min, jnp.argmin, jnp.minimum)  # pyright: ignore[reportAttributeAccessIssue]
+_extreme("max", jnp.max, jnp.argmax, jnp.maximum)
+_extreme("min", jnp.min, jnp.argmin, jnp.minimum)
 
 
 @method
-def norm(self: Tensor, p: float = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The p-norm of the elements, along ``dim`` or of all."""
-    return apply(_norm(p, tuple(dim) if isinstance(dim, list) else dim, keepdim), self)
+def norm(self: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The p-norm of the elements, along ``dim`` or of all; its derivative at zero is 0."""
+    return apply(_along(_norm, _checked(self, dim), ("p", p), ("keepdims", keepdim)), self)
 
 
-@functools.cache
-def _norm(p: float, dim: Any, keepdim: bool) -> Callable[[Any], Any]:
-    def norm(x):
-        if p == 2:
-            return jnp.sqrt(jnp.sum(jnp.real(x * jnp.conj(x)), axis=dim, keepdims=keepdim))
-        return jnp.sum(jnp.abs(x) ** p, axis=dim, keepdims=keepdim) ** (1 / p)
+def _norm(x: Any, p: Any, axis: Any, keepdims: bool) -> Any:
+    size = jnp.abs(x)
+    if p in (math.inf, -math.inf):
+        return (jnp.max if p > 0 else jnp.min)(size, axis=axis, keepdims=keepdims)
+    if p == 0:
+        return jnp.sum(size != 0, axis=axis, keepdims=keepdims).astype(size.dtype)
+    if p in (2, "fro", None):
+        return _sqrt_from_zero(jnp.sum(jnp.real(x * jnp.conj(x)), axis=axis, keepdims=keepdims))
+    total = jnp.sum(size**p, axis=axis, keepdims=keepdims)
+    positive = total > 0
+    return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / p), total)
 
-    return norm
 
+_norm.__name__ = "norm"
 
 # --- along a dimension ------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _along(function: Callable[..., Any], dim: Any) -> Callable[[Any], Any]:
-    @functools.wraps(function)
-    def along(x):
-        return function(x, axis=dim)
+def _scan(name: str, function: Callable[..., Any], default: int | None, said: str) -> None:
+    def scan(self, dim=default, *, axis=None):
+        return apply(_along(function, _checked(self, dim if axis is None else axis)), self)
 
-    return along
+    scan.__name__, scan.__doc__ = name, f"``{name}`` along ``dim``; {said}."
+    setattr(Tensor, name, scan)
 
 
-for _name, _function in {
-    "cumprod": jnp.cumprod, "cumsum": jnp.cumsum, "log_softmax": jax.nn.log_softmax, "softmax": jax.nn.softmax,
-    "flip": jnp.flip, "argsort": jnp.argsort,
-}.items():  # fmt: skip
-    setattr(Tensor, _name, lambda self, dim=-1, _function=_function: apply(_along(_function, dim), self))
+_scan("cumsum", jnp.cumsum, None, "of all elements in a row without one, as in NumPy (PyTorch asks for one)")
+_scan("cumprod", jnp.cumprod, None, "of all elements in a row without one, as in NumPy (PyTorch asks for one)")
+_scan("softmax", jax.nn.softmax, -1, "the last by default (PyTorch asks for one)")
+_scan("log_softmax", jax.nn.log_softmax, -1, "the last by default (PyTorch asks for one)")
+
+
+@method
+def flip(self: Tensor, *dims: Any) -> Tensor:
+    """The elements in the reverse order along ``dims``; along all without any, as in NumPy."""
+    return apply(_along(jnp.flip, _checked(self, _sizes(dims) or None)), self)
+
+
+@method
+def argsort(self: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The indices that sort along ``dim``; equal elements keep their order."""
+    return apply(_along(jnp.argsort, _checked(self, dim), ("descending", bool(descending))), self)
+
+
+@method
+def sort(self: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesAndIndices:
+    """The elements sorted along ``dim`` and their indices, as in PyTorch; equal elements keep their order."""
+    return apply(_picked(_descending if descending else jnp.argsort, "sort", _checked(self, dim), True), self)
+
+
+_descending = functools.partial(jnp.argsort, descending=True)
 
 # --- shape ------------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
+@structured
 def _shaped(function: Callable[..., Any], *structure: Any) -> Callable[[Any], Any]:
     @functools.wraps(function)
     def shaped(x):
@@ -340,13 +525,19 @@ def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """``f(2, 3)`` and ``f((2, 3))`` are the same."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
-    return tuple(int(size) for size in sizes)
+    return tuple(map(operator.index, sizes))
 
 
 @method
 def reshape(self: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one size may be -1."""
-    return apply(_shaped(jnp.reshape, _sizes(shape)), self)
+    sizes = _sizes(shape)
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
+        raise RuntimeError(f"only one dimension can be inferred, and no size is negative, in shape {list(sizes)}")
+    if known != self._data.size and (-1 not in sizes or known == 0 or self._data.size % known):
+        raise RuntimeError(f"shape '{list(sizes)}' is invalid for input of size {self._data.size}")
+    return apply(_shaped(jnp.reshape, sizes), self)
 
 
 Tensor.view = reshape  # pyright: ignore[reportAttributeAccessIssue]
@@ -355,14 +546,17 @@ Tensor.view = reshape  # pyright: ignore[reportAttributeAccessIssue]
 @method
 def permute(self: Tensor, *dims: Any) -> Tensor:
     """The dimensions in another order."""
-    return apply(_shaped(jnp.transpose, _sizes(dims)), self)
+    return apply(_shaped(jnp.transpose, _checked(self, _sizes(dims))), self)
 
 
 @method
-def transpose(self: Tensor, *dims: Any) -> Tensor:
-    """Two dimensions exchanged (PyTorch); all reversed without arguments, or permuted by all of them (NumPy)."""
-    axes = _sizes(dims)
-    if len(axes) == 2:
+def transpose(self: Tensor, *dims: Any, dim0: int | None = None, dim1: int | None = None) -> Tensor:
+    """Two dimensions exchanged, ``transpose(0, 1)``, as in PyTorch; all reversed without arguments, or permuted by all
+    of them or by a tuple, as in NumPy (where two integers permute the two dimensions of a matrix)."""
+    if dim0 is not None and dim1 is not None:
+        dims = (dim0, dim1)
+    axes = _checked(self, _sizes(dims))
+    if len(dims) == 2:
         return apply(_shaped(jnp.swapaxes, *axes), self)
     return apply(_shaped(jnp.transpose, axes or None), self)
 
@@ -372,52 +566,74 @@ def t(self: Tensor) -> Tensor:
     """The transpose of a matrix; a vector or a scalar is itself."""
     if self.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {self.ndim}D")
-    return self.transpose()
+    return transpose(self)
 
 
-Tensor.T = property(lambda self: self.transpose(), doc="All dimensions reversed.")  # pyright: ignore
-Tensor.mT = property(lambda self: self.transpose(-2, -1), doc="The last two dimensions exchanged.")  # pyright: ignore
+Tensor.T = property(transpose, doc="All dimensions reversed.")  # pyright: ignore[reportAttributeAccessIssue]
+Tensor.mT = property(  # pyright: ignore[reportAttributeAccessIssue]
+    lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged."
+)
 
 
 @method
 def flatten(self: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dimensions from ``start_dim`` to ``end_dim`` made one."""
-    start, end = (dim % max(self.ndim, 1) for dim in (start_dim, end_dim))
-    return self.reshape(*self.shape[:start], -1, *self.shape[end + 1 :])
+    if not self.shape:
+        return reshape(self, 1)
+    start, end = (dim % self.ndim for dim in _checked(self, (start_dim, end_dim)))
+    if start > end:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    return reshape(self, *self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
 
 
 @method
-def squeeze(self: Tensor, dim: Any = None) -> Tensor:
-    """Without the dimensions of size 1, or without ``dim`` if it has size 1."""
-    if isinstance(dim, int) and self.shape[dim] != 1:
-        return self
-    return apply(_shaped(jnp.squeeze, tuple(dim) if isinstance(dim, list) else dim), self)
+def squeeze(self: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
+    """Without the dimensions of size 1, or without those among ``dim`` that have size 1; others are left, as in
+    PyTorch, where NumPy raises."""
+    dims = _checked(self, dim if axis is None else axis)
+    dims = range(self.ndim) if dims is None else (dims,) if isinstance(dims, int) else dims
+    return apply(_shaped(jnp.squeeze, tuple(dim for dim in dims if self.shape[dim] == 1)), self)
 
 
 @method
 def unsqueeze(self: Tensor, dim: int) -> Tensor:
     """With a new dimension of size 1 at ``dim``."""
-    return apply(_shaped(jnp.expand_dims, dim), self)
+    return apply(_shaped(jnp.expand_dims, _checked(self, dim, extra=1)), self)
 
 
 @method
 def expand(self: Tensor, *sizes: Any) -> Tensor:
     """Broadcast to ``sizes``; -1 keeps a size."""
     shape = _sizes(sizes)
-    own = (1,) * (len(shape) - self.ndim) + self.shape
-    return apply(_shaped(jnp.broadcast_to, tuple(o if s == -1 else s for s, o in zip(shape, own, strict=True))), self)
+    new = len(shape) - self.ndim
+    if new < 0:
+        raise RuntimeError(
+            f"expand({self._data.aval.str_short()}, size={list(shape)}): the number of sizes provided ({len(shape)}) "
+            f"must be greater or equal to the number of dimensions in the tensor ({self.ndim})"
+        )
+    target = (*shape[:new], *(own if size == -1 else size for size, own in zip(shape[new:], self.shape, strict=True)))
+    for i, (size, own) in enumerate(zip(target[new:], self.shape, strict=True), new):
+        if own not in (1, size):
+            raise RuntimeError(
+                f"The expanded size of the tensor ({size}) must match the existing size ({own}) at non-singleton "
+                f"dimension {i}.  Target sizes: {list(shape)}.  Tensor sizes: {list(self.shape)}"
+            )
+    return apply(_shaped(jnp.broadcast_to, target), self)
 
 
 @method
 def repeat(self: Tensor, *sizes: Any) -> Tensor:
-    """Tiled ``sizes`` times along each dimension."""
-    return apply(_shaped(jnp.tile, _sizes(sizes)), self)
+    """Tiled ``sizes`` times along each dimension, as in PyTorch; NumPy's ``repeat`` is another function."""
+    times = _sizes(sizes)
+    if len(times) < self.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    return apply(_shaped(jnp.tile, times), self)
 
 
 @method
 def size(self: Tensor, dim: int | None = None) -> Any:
-    """The shape, or one size of it."""
-    return self.shape if dim is None else self.shape[dim]
+    """The shape, or one size of it; NumPy's ``size`` is ``numel()``."""
+    return self.shape if dim is None else self.shape[_checked(self, dim)]
 
 
 @method
@@ -435,7 +651,7 @@ def numel(self: Tensor) -> int:
 # --- type and copies --------------------------------------------------------------------------------------------------
 
 
-@functools.cache
+@structured
 def _converter(dtype: np.dtype) -> Callable[[Any], Any]:
     def to(x):
         return x.astype(dtype)
