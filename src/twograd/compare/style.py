@@ -92,7 +92,7 @@ FONT_FAMILY = ["DejaVu Sans", "Verdana", "sans-serif"]
 
 def engine_style(name: str) -> LineStyle:
     """The style of an engine; an engine that is not known here gets one of :data:`SERIES`, always the same."""
-    return ENGINES.get(name) or SERIES[zlib.crc32(name.encode()) % len(SERIES)]
+    return ENGINES.get(name) or SERIES[zlib.crc32(name.encode(errors="replace")) % len(SERIES)]
 
 
 def colors() -> list[Color]:
@@ -101,7 +101,7 @@ def colors() -> list[Color]:
     return [PAPER, INK, MUTED, GRID, *lines, *STAGES.values()]
 
 
-def settings() -> dict[str, Any]:
+def settings() -> Any:
     """matplotlib's rcParams for all charts; ``svg.hashsalt`` makes two drawings of the same data the same bytes."""
     return {
         "font.family": FONT_FAMILY[0],
@@ -172,7 +172,8 @@ def label_line_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, LineSt
     """
     if not ends:
         return
-    height = axes.get_position().height * axes.figure.get_size_inches()[1] * 72
+    low, high = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
+    height = (high - low) / axes.figure.dpi * 72
     points = [axes.transAxes.inverted().transform(axes.transData.transform((x, y))) for x, y, _, _ in ends]
     places = spread([float(y) for _, y in points], gap=1.22 * FONT / height)
     for (_, _, name, style), (x, y), place in zip(ends, points, places, strict=True):

@@ -1,0 +1,504 @@
+"""The charts: one function per kind, data in, Figure out.
+
+What flows in: one case, or the cases of one comparison. What flows out: :class:`Chart`, a figure with the words that go
+with it. Read :func:`of_comparison`, then :func:`steady_times`. How things look is in :mod:`twograd.compare.style`.
+
+matplotlib is imported where a figure is made, and only by its object-oriented interface: no window, no global state.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from twograd.compare import sentences, stats, style
+from twograd.compare.results import ONE_TIME_STAGES, CaseResult, ComparisonResult, Curves, EngineInfo, Measurement, Row
+from twograd.compare.tables import timed_rows, total_time
+from twograd.compare.units import SECONDS, common_unit, duration, listed, plural, significant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GRADIENT = "forward+backward"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure. ``stem`` names its files, ``caption`` stands below it, ``description`` says in words what it shows."""
+
+    stem: str
+    caption: str
+    description: str
+    figure: "Figure"
+
+
+def of_comparison(comparison: ComparisonResult, engines: Sequence[EngineInfo], setup: str) -> Iterator[Chart]:
+    """All charts of one comparison, kind by kind. ``setup`` is dtype and device, for the footnotes.
+
+    Cases are drawn one by one only at both ends of the comparison's list, so that in two columns they stand side by
+    side; the tables and the scaling charts have all.
+    Must be called, and its figures used, within :func:`style.drawing`.
+    """
+    cases = [case for case in comparison.cases if timed_rows(case)]
+    ends = [(case, f"{comparison.name}, {case.name}") for case in (cases if len(cases) < 2 else (cases[0], cases[-1]))]
+    for case, note in ends:
+        yield steady_times(case, note, setup)
+    for case, note in ends:
+        yield cumulative_times(case, sentences.pairs(engines, [case]), note, setup)
+    for case, note in ends:
+        if (chart := one_time_costs(case, note, setup)) is not None:
+            yield chart
+    for axis in comparison.axes:
+        if (group := longest_line(cases, axis)) is not None:
+            yield scaling(group, axis, comparison.name, setup)
+
+
+def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curves, Chart]]:
+    """The charts that an experiment asks for."""
+    for position, finding in enumerate(comparison.findings):
+        if isinstance(finding, Curves):
+            yield finding, curves(finding, f"{comparison.name}-{position}", f"{comparison.name}", setup)
+
+
+# --- a case -----------------------------------------------------------------------------------------------------------
+
+
+def steady_times(case: CaseResult, note: str, setup: str) -> Chart:
+    """Per engine, on a logarithmic axis: median, interquartile range and all samples, of gradient and forward."""
+    rows = sorted(timed_rows(case), key=lambda row: -row.stages[GRADIENT].median)
+    figure, axes = style.new_axes(height=1.12 + 0.3 * len(rows), left=1.12, right=0.82, top=0.34)
+    for y, row in enumerate(rows):
+        look = style.engine_style(row.engine)
+        gradient, forward = row.stages[GRADIENT], row.stages.get("forward")
+        if forward is not None and forward.median > 0:
+            _spread_mark(axes, forward, y, look, hollow=True)
+        _spread_mark(axes, gradient, y, look, hollow=False)
+        axes.text(
+            1.02, y, duration(gradient.median), transform=axes.get_yaxis_transform(), va="center", ha="left",
+            fontsize=style.FONT - 0.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [plain(row.engine) for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", visible=False)
+    _time_axis(axes, "x", [s for row in rows for stage in (GRADIENT, "forward") for s in _samples(row, stage)])
+    axes.set_xlabel("steady time per call")
+    _key(figure, axes, [("o", True, "gradient (forward+backward)"), ("o", False, "forward only")])
+    counts = sorted({len(row.stages[GRADIENT].seconds) for row in rows})
+    style.footnote(
+        figure,
+        _note(note, f"median, bar p25 to p75, ticks: samples; n = {_range(counts)}", setup),
+    )
+    fastest, slowest = rows[-1], rows[0]
+    return Chart(
+        f"{_stem(note)}-steady",
+        f"Steady time per gradient at {case.name}, fastest on top: medians, interquartile ranges and every sample.",
+        "Medians of the steady time per gradient: "
+        + ", ".join(f"{row.engine} {duration(row.stages[GRADIENT].median)}" for row in reversed(rows))
+        + f". Fastest {fastest.engine}, slowest {slowest.engine}.",
+        figure,
+    )
+
+
+def _spread_mark(axes: "Axes", measurement: Measurement, y: float, look: style.LineStyle, hollow: bool) -> None:
+    color = look.color.light
+    ticks = [(s, s, np.nan) for s in sorted(measurement.seconds)]  # one path, not one element per sample
+    heights = (y - 0.16, y + 0.16, np.nan) * len(ticks)
+    axes.plot(np.ravel(ticks), heights, color=color, alpha=0.35, linewidth=0.7, marker="", label="_samples")
+    axes.plot(measurement.quartiles, (y, y), "-", color=color, linewidth=4, alpha=0.55, solid_capstyle="butt")
+    axes.plot(
+        [measurement.median], [y], look.marker, color=color, markersize=6.5, markeredgewidth=1.4,
+        markerfacecolor=style.PAPER.light if hollow else color,
+    )  # fmt: skip
+
+
+def one_time_costs(case: CaseResult, note: str, setup: str) -> Chart | None:
+    """What each engine pays until the first gradient is there, stage upon stage; None where no stage was timed."""
+    rows = [row for row in case.rows if row.status == "ok" and any(stage in row.stages for stage in ONE_TIME_STAGES)]
+    if not rows:
+        return None
+    rows.reverse()  # the first on top
+    totals = [sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages) for row in rows]
+    unit = common_unit([max(totals) / 10], SECONDS)
+    figure, axes = style.new_axes(height=1.14 + 0.28 * len(rows), left=1.12, right=0.82, top=0.36)
+    for y, row in enumerate(rows):
+        left = 0.0
+        for stage in ONE_TIME_STAGES:
+            if stage in row.stages:
+                width = row.stages[stage].median / unit.size
+                axes.barh(
+                    y, width, left=left, height=0.62, color=style.STAGES[stage].light, edgecolor=style.MUTED.light,
+                    linewidth=0.5, label=stage,
+                )  # fmt: skip
+                left += width
+        axes.text(
+            1.02, y, duration(left * unit.size), transform=axes.get_yaxis_transform(), va="center", ha="left",
+            fontsize=style.FONT - 0.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [plain(row.engine) for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(0, 1.02 * max(totals) / unit.size)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"time until the first gradient ({unit.name})")
+    shown = [stage for stage in ONE_TIME_STAGES if any(stage in row.stages for row in rows)]
+    _stage_key(figure, axes, shown)
+    counts = sorted({len(m.seconds) for row in rows for s, m in row.stages.items() if s in ONE_TIME_STAGES})
+    style.footnote(figure, _note(note, f"medians of n = {_range(counts)}, from empty caches", setup))
+    return Chart(
+        f"{_stem(note)}-first",
+        f"What is paid until the first gradient is there, at {case.name}, from empty caches.",
+        "Time until the first gradient: "
+        + ", ".join(f"{row.engine} {duration(total)}" for row, total in reversed(list(zip(rows, totals, strict=True))))
+        + ".",
+        figure,
+    )
+
+
+def cumulative_times(case: CaseResult, pairs: Sequence[tuple[str, str]], note: str, setup: str) -> Chart:
+    """Time for n gradients from nothing, both axes logarithmic; each of ``pairs`` (compiled, recording) is marked where
+    its lines cross."""
+    rows = timed_rows(case)
+    crossings = [(pair, even) for pair in pairs if (even := sentences.break_even(case, *pair)) is not None]
+    latest = max([1e4, *(8 * even.estimate for _, even in crossings if math.isfinite(even.estimate))])
+    end = 10.0 ** math.ceil(math.log10(latest))
+    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.28, top=0.36)
+    axes.set_xscale("log")
+    axes.set_xlim(1, end)
+    decades = round(math.log10(end))
+    steps = np.geomspace(1, end, 12 * decades + 1)
+    lines = {row.engine: np.array([total_time(row, n) for n in steps]) for row in rows}
+    _time_axis(axes, "y", [float(v) for line in lines.values() for v in (line[0], line[-1])])
+    for row in rows:
+        look = style.engine_style(row.engine)
+        axes.plot(
+            steps, lines[row.engine], color=look.color.light, linestyle=look.line, marker=look.marker,
+            markevery=12, clip_on=False, label=plain(row.engine),
+        )  # fmt: skip
+    axes.set_xlabel("gradients computed with one program")
+    _y_label(axes, "time since the start")
+    _plain_log_ticks(axes)
+    for (compiled, recording), even in crossings:
+        row = sentences.timed(case, compiled)
+        if row is not None and 1 < even.estimate < math.inf:
+            text = f"{compiled} passes {recording}: {sentences.steps(even.estimate)}"
+            _mark_crossing(axes, even, total_time(row, even.estimate), plain(text))
+    style.label_line_ends(
+        axes, [(end, float(lines[row.engine][-1]), plain(row.engine), style.engine_style(row.engine)) for row in rows]
+    )
+    style.footnote(figure, _note(note, f"computed from medians, n = {_gradient_counts(rows)}", setup))
+    found = "; ".join(sentences.catches_up(case, *pair) for pair, _ in crossings)
+    return Chart(
+        f"{_stem(note)}-cumulative",
+        f"Time for n gradients at {case.name}, from empty caches: what is paid once plus n times the steady median. "
+        + (f"{found}." if found else ""),
+        "; ".join(
+            f"{row.engine}: {duration(total_time(row, 1))} for one gradient, {duration(total_time(row, 1000))} for 1000"
+            for row in rows
+        )
+        + ".",
+        figure,
+    )
+
+
+def _mark_crossing(axes: "Axes", even: stats.Interval, height: float, text: str) -> None:
+    """A ring where two lines cross, a band for its interval, and the text where fewer lines are in its way."""
+    low, high = axes.get_xlim()
+    left, right = max(even.low, low), min(even.high, high)
+    axes.axvspan(left, right, color=style.MUTED.light, alpha=0.15, linewidth=0, label="_interval")
+    axes.plot(
+        [even.estimate], [height], "o", markersize=11, markerfacecolor="none", markeredgecolor=style.INK.light,
+        markeredgewidth=1.3, label="_crossing",
+    )  # fmt: skip
+    place = math.log(even.estimate / low) / math.log(high / low)
+    width = 0.0185 * len(text)
+    start = min(max(place - width / 2, 0.01), 1 - width)
+    edge = _free_edge(axes, start, start + width)
+    axes.plot(
+        [even.estimate] * 2, [height, axes.get_ylim()[edge]], color=style.INK.light, linewidth=0.8,
+        linestyle="dotted", marker="", label="_crossing line",
+    )  # fmt: skip
+    axes.text(
+        start, (0.025, 0.975)[edge], text, transform=axes.transAxes, ha="left", va=("bottom", "top")[edge],
+        fontsize=style.FONT - 1.5, label="_crossing text",
+    )  # fmt: skip
+
+
+def _free_edge(axes: "Axes", start: float, stop: float) -> int:
+    """0 or 1, the lower or the upper edge: the one freer of lines and texts between two fractions of the width."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    points = [to_axes.transform(line.get_xydata()) for line in axes.lines if not str(line.get_label()).startswith("_")]
+    heights = np.array([y for line in points for x, y in line if start <= x <= stop])
+    taken = {round(text.get_position()[1]) for text in axes.texts if text.get_label() == "_crossing text"}
+    near = [math.inf if edge in taken else float((np.abs(heights - edge) < 0.13).sum()) for edge in (0, 1)]
+    return int(near[1] < near[0])
+
+
+# --- a comparison -----------------------------------------------------------------------------------------------------
+
+
+def longest_line(cases: Sequence[CaseResult], axis: str) -> list[CaseResult] | None:
+    """The most cases that differ in ``axis`` alone, sorted by it; None where fewer than two do, or it is no number."""
+    groups: dict[tuple[tuple[str, object], ...], dict[float, CaseResult]] = {}
+    for case in cases:
+        value = case.axes.get(axis)
+        if isinstance(value, int | float) and math.isfinite(value):
+            others = tuple((name, other) for name, other in case.axes.items() if name != axis)
+            groups.setdefault(others, {})[value] = case
+    longest = max(groups.values(), key=len, default={})
+    return [longest[value] for value in sorted(longest)] if len(longest) > 1 else None
+
+
+def scaling(cases: Sequence[CaseResult], axis: str, name: str, setup: str) -> Chart:
+    """The steady time of a gradient against one axis: medians, with a band from p25 to p75."""
+    first = cases[0]
+    fixed = [f"{other}={value}" for other, value in first.axes.items() if other != axis]
+    engines = list(dict.fromkeys(row.engine for case in cases for row in timed_rows(case)))
+    xs = [float(case.axes[axis]) for case in cases]
+    lines: dict[str, list[tuple[float, Measurement]]] = {engine: [] for engine in engines}
+    for x, case in zip(xs, cases, strict=True):
+        for row in timed_rows(case):
+            lines[row.engine].append((x, row.stages[GRADIENT]))
+    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.28, top=0.36)
+    axes.set_yscale("log")
+    if min(xs) > 0:
+        axes.set_xscale("log")
+        axes.set_xlim(xs[0] * (xs[0] / xs[-1]) ** 0.03, xs[-1] * (xs[-1] / xs[0]) ** 0.03)
+    _time_axis(axes, "y", [q for line in lines.values() for _, m in line for q in m.quartiles])
+    _value_ticks(axes, xs)
+    for engine, line in lines.items():
+        look = style.engine_style(engine)
+        at, medians = [x for x, _ in line], [m.median for _, m in line]
+        low, high = zip(*(m.quartiles for _, m in line), strict=True)
+        axes.fill_between(at, low, high, color=look.color.light, alpha=0.18, linewidth=0)
+        axes.plot(at, medians, color=look.color.light, linestyle=look.line, marker=look.marker, label=plain(engine))
+    axes.set_xlabel(plain(axis))
+    _y_label(axes, "steady time per gradient")
+    style.label_line_ends(
+        axes,
+        [(line[-1][0], line[-1][1].median, plain(e), style.engine_style(e)) for e, line in lines.items()],
+    )
+    where = f"{name}, {', '.join(fixed)}" if fixed else name
+    counts = sorted({len(m.seconds) for line in lines.values() for _, m in line})
+    style.footnote(figure, _note(where, f"median, band p25 to p75; n = {_range(counts)}", setup))
+    return Chart(
+        f"{_stem(where)}-by-{_stem(axis)}",
+        f"Steady time per gradient against {axis}" + (f" at {listed(fixed)}." if fixed else "."),
+        f"From {axis} {significant(xs[0])} to {significant(xs[-1])}: "
+        + "; ".join(
+            f"{engine} from {duration(line[0][1].median)} to {duration(line[-1][1].median)}"
+            for engine, line in lines.items()
+        )
+        + ".",
+        figure,
+    )
+
+
+def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
+    """The chart of an experiment: its series as lines, in its scales; what cannot be drawn on them is left out."""
+    from matplotlib.ticker import MaxNLocator
+
+    looks = _series_looks(found)
+    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.45, top=0.36)
+    points = []
+    for series in found.series:
+        keep = [
+            (float(x), float(y))
+            for x, y in zip(series.x, series.y, strict=False)
+            if _drawable(x, found.x_scale) and _drawable(y, found.y_scale)
+        ]
+        points.append(sorted(keep))
+    xs = [x for line in points for x, _ in line]
+    if not xs:
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=style.MUTED.light)
+        axes.set_axis_off()
+    for position, (line, series, look) in enumerate(zip(points, found.series, looks, strict=True)):
+        many, every = len(line) > 24, max(1, len(line) // 8)
+        axes.plot(
+            [x for x, _ in line], [y for _, y in line], color=look.color.light, linestyle=look.line, marker=look.marker,
+            markevery=(position * every // len(looks), every) if many else 1, markersize=4.5,
+            linewidth=1.3 if many else 1.6, label=plain(series.label),
+        )  # fmt: skip
+    if xs:
+        if found.x_scale == "log":
+            axes.set_xscale("log")
+            _plain_log_ticks(axes)
+        if found.y_scale == "log":
+            axes.set_yscale("log")
+            _plain_log_ticks(axes, "y")
+        if len(set(xs)) <= 8:
+            _value_ticks(axes, sorted(set(xs)))
+        elif all(x == int(x) for x in xs) and found.x_scale == "linear":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(*axes.get_ylim())  # final before the labels are placed
+        axes.set_xlim(*axes.get_xlim())
+        style.label_line_ends(
+            axes,
+            [
+                (*line[-1], _shortened(plain(s.label)), look)
+                for line, s, look in zip(points, found.series, looks, strict=True)
+                if line
+            ],
+        )
+    axes.set_xlabel(plain(found.x_label))
+    _y_label(axes, plain(found.y_label))
+    style.footnote(figure, _note(name, f"{listed(_lengths(points))} per line", setup))
+    ranges = "; ".join(
+        f"{series.label} from {significant(line[0][1])} to {significant(line[-1][1])}"
+        if line
+        else f"{series.label}: none"
+        for line, series in zip(points, found.series, strict=True)
+    )
+    left_out = sum(len(s.x) for s in found.series) - len(xs)
+    caption = (
+        found.title if not left_out else f"{found.title} ({plural(left_out, 'value')} that cannot be drawn left out)"
+    )
+    return Chart(
+        f"{_stem(stem)}-{_stem(found.title)}", caption, f"{found.y_label} against {found.x_label}: {ranges}.", figure
+    )
+
+
+def _series_looks(found: Curves) -> list[style.LineStyle]:
+    """An engine's own look, but only for its first line; any other line the next free one."""
+    looks, used, free = [], set(), iter(style.SERIES * len(found.series))
+    for series in found.series:
+        if series.engine in style.ENGINES and series.engine not in used:
+            used.add(series.engine)
+            looks.append(style.ENGINES[series.engine])
+        else:
+            looks.append(next(free))
+    return looks
+
+
+def _drawable(value: float, scale: str) -> bool:
+    """Finite, positive on a logarithmic scale, and not so large or small that matplotlib's own arithmetic overflows."""
+    return abs(value) < 1e100 and (scale != "log" or value > 1e-100)
+
+
+def _lengths(points: Sequence[Sequence[object]]) -> list[str]:
+    counts = sorted({len(line) for line in points})
+    return [f"{counts[0]} points" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} points"] if counts else ["0"]
+
+
+# --- axes and keys ----------------------------------------------------------------------------------------------------
+
+
+def _time_axis(axes: "Axes", which: str, seconds: Sequence[float]) -> None:
+    """A logarithmic axis of times around ``seconds``, its ticks with their units: 10 µs, 1 ms."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    known = [s for s in seconds if s > 0 and math.isfinite(s)] or [1.0]
+    low, high = min(known), max(known)
+    pad = max((high / low) ** 0.06, 1.15)
+    low, high = low / pad, high * pad
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
+    decades = math.log10(high / low)
+    subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0) if decades > 0.75 else tuple(float(k) for k in range(1, 10))
+    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, 3)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _y_label(axes: "Axes", text: str) -> None:
+    """Level, above the axis: read without turning one's head, and never cut off."""
+    axes.set_ylabel(text, rotation=0, ha="left", va="bottom")
+    axes.yaxis.set_label_coords(-0.62 / (axes.get_position().width * style.WIDTH), 1.035)
+
+
+def _plain_log_ticks(axes: "Axes", which: str = "x") -> None:
+    """1, 10, 100, 1000, 10⁴ ... along an axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    superscripts = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+    def write(value: float, _: object) -> str:
+        power = round(math.log10(value))
+        return f"{10**power:g}" if -2 <= power <= 3 else f"10{str(power).translate(superscripts)}"
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    if math.log10(high / low) >= 1.5:
+        axis.set_major_locator(LogLocator(base=10, numticks=12))
+        axis.set_major_formatter(FuncFormatter(write))
+    else:
+        axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _value_ticks(axes: "Axes", values: Sequence[float]) -> None:
+    """Ticks at the values that were measured, and at no others."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_major_formatter(FixedFormatter([significant(value) for value in values]))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _key(figure: "Figure", axes: "Axes", entries: Sequence[tuple[str, bool, str]]) -> None:
+    """What filled and hollow markers mean, in one line above the axes."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [], [], marker=marker, linestyle="", color=style.MUTED.light, markersize=6, label=text,
+            markerfacecolor=style.MUTED.light if filled else style.PAPER.light,
+        )
+        for marker, filled, text in entries
+    ]  # fmt: skip
+    _legend(figure, axes, handles)
+
+
+def _stage_key(figure: "Figure", axes: "Axes", stages: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(facecolor=style.STAGES[stage].light, edgecolor=style.MUTED.light, linewidth=0.5, label=stage)
+        for stage in stages
+    ]
+    _legend(figure, axes, handles)
+
+
+def _legend(figure: "Figure", axes: "Axes", handles: Sequence[object]) -> None:
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=len(handles), frameon=False,
+        fontsize=style.FONT - 1, handletextpad=0.35, columnspacing=1.0, handlelength=1.1, borderaxespad=0.15,
+    )  # fmt: skip
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """Text that can stand in an XML file and on one line of a chart."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _shortened(text: str, longest: int = 17) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _stem(text: str) -> str:
+    """``op_chain, size=8`` as the name of a file: ``op_chain-size-8``."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:80] or "chart"
+
+
+def _note(what: str, how: str, setup: str) -> str:
+    """Two lines: the data, and the machine."""
+    return f"{plain(_shortened(what, 60))}: {how}\n{plain(_shortened(setup, 100))}"
+
+
+def _samples(row: Row, stage: str) -> Sequence[float]:
+    return row.stages[stage].seconds if stage in row.stages else ()
+
+
+def _gradient_counts(rows: Sequence[Row]) -> str:
+    return _range(sorted({len(row.stages[GRADIENT].seconds) for row in rows}))
+
+
+def _range(counts: Sequence[int]) -> str:
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
