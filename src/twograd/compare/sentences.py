@@ -1,0 +1,451 @@
+"""What the report says in words, computed from the data: which engine is faster, by how much, and how sure that is.
+
+What flows in: results. What flows out: lists of sentences, in which names of engines stand between backticks. Read
+:func:`summary`, then :func:`about`. No sentence is there without its number, and every number comes from the samples.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from twograd.compare import stats
+from twograd.compare.results import CaseResult, ComparisonResult, EngineInfo, Measurement, Results, Row
+from twograd.compare.tables import timed_rows
+from twograd.compare.units import duration, listed, percent, plural, significant
+
+GRADIENT = "forward+backward"
+
+CONFIDENCE = f"{percent(stats.CONFIDENCE)} interval"
+
+
+def summary(results: Results) -> list[str]:
+    """Which engine, when? Over all comparisons."""
+    cases = [(comparison.name, case) for comparison in results.comparisons for case in comparison.cases]
+    return [
+        *_winners(cases),
+        *_across(cases, "tape", "graph"),
+        *_across(cases, "graph", "jax-jit"),
+        *_across(cases, "tape", "torch"),
+        *_break_even_range(cases, results.engines),
+        *_first_gradients(cases),
+        *_correctness(results),
+        *_noise(case for _, case in cases),
+        *_missing(results),
+    ]
+
+
+def about(comparison: ComparisonResult, engines: Sequence[EngineInfo]) -> list[str]:
+    """What was found in one comparison."""
+    cases = comparison.cases
+    ends = cases if len(cases) < 2 else [cases[0], cases[-1]]
+    sentences = _ranking(cases)
+    for compiled, recording in pairs(engines, cases):
+        for case in ends:
+            sentences += _ratio_sentence(case, recording, compiled)
+            sentences += _break_even_sentence(case, compiled, recording)
+    return [*sentences, *_noise(cases)]
+
+
+# --- who is fastest ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The two fastest engines of a case. ``ratio`` is the second's time over the first's."""
+
+    first: Row
+    second: Row
+    ratio: stats.Interval
+
+    @property
+    def clear(self) -> bool:
+        return stats.clearly_different(self.ratio)
+
+
+def ranking(case: CaseResult) -> Ranking | None:
+    """By the steady time of a gradient; None where fewer than two engines were timed."""
+    rows = sorted(timed_rows(case), key=lambda row: row.stages[GRADIENT].median)
+    if len(rows) < 2:
+        return None
+    first, second = rows[:2]
+    return Ranking(first, second, stats.ratio(second.stages[GRADIENT], first.stages[GRADIENT]))
+
+
+def _ranking(cases: Sequence[CaseResult]) -> list[str]:
+    """One sentence for each run of successive cases with one winner."""
+    ranked = [(case, found) for case in cases if (found := ranking(case)) is not None]
+    groups: list[list[tuple[CaseResult, Ranking]]] = []
+    for case, found in ranked:
+        if groups and _same_outcome(groups[-1][-1][1], found):
+            groups[-1].append((case, found))
+        else:
+            groups.append([(case, found)])
+    return [_outcome(group) for group in groups]
+
+
+def _same_outcome(a: Ranking, b: Ranking) -> bool:
+    same_pair = {a.first.engine, a.second.engine} == {b.first.engine, b.second.engine}
+    return a.clear == b.clear and (a.first.engine == b.first.engine if a.clear else same_pair)
+
+
+def _outcome(group: Sequence[tuple[CaseResult, Ranking]]) -> str:
+    case, found = group[0]
+    first, second = code(found.first.engine), code(found.second.engine)
+    where = at(case) if len(group) == 1 else f"In {len(group)} cases ({'; '.join(c.name for c, _ in group)})"
+    if len(group) > 1:
+        estimates = [r.ratio.estimate for _, r in group]
+        low, high = significant(min(estimates), 3), significant(max(estimates), 3)
+        if not found.clear:
+            return (
+                f"{where} there is no clear difference between the two fastest, {first} and {second}: "
+                f"the ratio of their times is {low} to {high}, and every {CONFIDENCE} holds 1."
+            )
+        seconds = listed(dict.fromkeys(code(r.second.engine) for _, r in group), "or")
+        return (
+            f"{where} {first} computes a gradient fastest; the next, {seconds}, takes {low} to {high} times as long "
+            f"(no {CONFIDENCE} holds 1)."
+        )
+    times = f"{duration(median(found.first))} and {duration(median(found.second))}"
+    if not found.clear:
+        return (
+            f"{where} there is no clear difference between the two fastest, {first} and {second} ({times} per "
+            f"gradient, ratio {with_interval(found.ratio)}, n = {samples(found.first, found.second)})."
+        )
+    return (
+        f"{where} {first} computes a gradient fastest, in {duration(median(found.first))}; the next, {second}, takes "
+        f"{with_interval(found.ratio)} times as long (n = {samples(found.first, found.second)})."
+    )
+
+
+def _winners(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
+    ranked = [found for _, case in cases if (found := ranking(case)) is not None]
+    if not ranked:
+        return []
+    won: dict[str, int] = {}
+    for found in ranked:
+        won[found.first.engine] = won.get(found.first.engine, 0) + 1
+    unclear = sum(not found.clear for found in ranked)
+    doubt = "each time clearly"
+    if unclear:
+        doubt = f"in {'all' if unclear == len(ranked) else unclear} of them with no clear difference from the next"
+    return [f"Once all is built, one gradient comes fastest from {_tally(won)}, {doubt}."]
+
+
+def _tally(won: dict[str, int]) -> str:
+    """``graph in 3 and jax-jit in 1 of 4 timed cases``, the most frequent first."""
+    total = plural(sum(won.values()), "timed case")
+    if len(won) == 1:
+        return f"{code(*won)} in {'the one timed case' if total.startswith('1 ') else f'all {total}'}"
+    ordered = sorted(won.items(), key=lambda item: (-item[1], item[0]))
+    return f"{listed(f'{code(name)} in {count}' for name, count in ordered)} of {total}"
+
+
+def _across(cases: Sequence[tuple[str, CaseResult]], slower: str, faster: str) -> list[str]:
+    """One engine's time over another's: the geometric mean over the cases, and the cases at both ends."""
+    found = []
+    for name, case in cases:
+        a, b = timed(case, slower), timed(case, faster)
+        if a is not None and b is not None:
+            found.append((stats.ratio(a.stages[GRADIENT], b.stages[GRADIENT]), f"{name}, {case.name}", samples(a, b)))
+    if not found:
+        return []
+    least, most = min(found, key=lambda f: f[0].estimate), max(found, key=lambda f: f[0].estimate)
+    if len(found) == 1:
+        return [
+            f"A gradient by {code(slower)} takes {with_interval(least[0])} times as long as by {code(faster)} "
+            f"({least[1]}, n = {least[2]}){_no_clear_difference(least[0])}."
+        ]
+    mean = math.exp(sum(math.log(f[0].estimate) for f in found) / len(found))
+    unclear = sum(not stats.clearly_different(f[0]) for f in found)
+    doubt = f"; no clear difference in {'any' if unclear == len(found) else unclear} of them" if unclear else ""
+    return [
+        f"A gradient by {code(slower)} takes {significant(mean, 3)} times as long as by {code(faster)} (geometric mean "
+        f"of {len(found)} cases{doubt}), from {with_interval(least[0])} times in {least[1]} (n = {least[2]}) to "
+        f"{with_interval(most[0])} times in {most[1]} (n = {most[2]})."
+    ]
+
+
+def _ratio_sentence(case: CaseResult, slower: str, faster: str) -> list[str]:
+    a, b = timed(case, slower), timed(case, faster)
+    if a is None or b is None:
+        return []
+    found = stats.ratio(a.stages[GRADIENT], b.stages[GRADIENT])
+    return [
+        f"{at(case)} a steady gradient by {code(slower)} takes {with_interval(found)} times as long as by "
+        f"{code(faster)} ({duration(median(a))} against {duration(median(b))}, n = {samples(a, b)})"
+        f"{_no_clear_difference(found)}."
+    ]
+
+
+def _no_clear_difference(ratio: stats.Interval) -> str:
+    return "" if stats.clearly_different(ratio) else ": no clear difference"
+
+
+# --- when compiling pays ----------------------------------------------------------------------------------------------
+
+
+def pairs(engines: Sequence[EngineInfo], cases: Sequence[CaseResult]) -> list[tuple[str, str]]:
+    """The compiled and the recording engines whose break-even points are told, those that were timed.
+
+    The first that compiles, against the first that records and, where that is another one, against the one that records
+    and has its first gradients soonest.
+    """
+    present = {row.engine for case in cases for row in timed_rows(case)}
+    compiled = next((i.name for i in engines if i.name in present and compiles(i, cases)), None)
+    recording = [i.name for i in engines if i.kind == "dynamic" and i.name in present]
+    if compiled is None or not recording:
+        return []
+    soonest = min(recording, key=lambda name: _mean_log_first_gradient(cases, name))
+    return [(compiled, name) for name in dict.fromkeys([recording[0], soonest])]
+
+
+def _mean_log_first_gradient(cases: Sequence[CaseResult], engine: str) -> float:
+    rows = [row for case in cases if (row := timed(case, engine)) is not None]
+    return sum(math.log(stats.one_time_cost(row) + median(row)) for row in rows) / len(rows)
+
+
+def compiles(info: EngineInfo, cases: Sequence[CaseResult]) -> bool:
+    """Whether a static engine pays for a compilation."""
+    rows = (case.row(info.name) for case in cases)
+    return info.kind == "static" and any(row is not None and "compile" in row.stages for row in rows)
+
+
+def break_even(case: CaseResult, compiled: str, recording: str, warm: bool = False) -> stats.Interval | None:
+    """Gradients until ``compiled`` has caught up; None where one of the two was not timed.
+
+    ``warm`` takes it that the recording engine has met the program's ops before, in other programs, and pays nothing
+    once: what it compiles are single ops.
+    """
+    a, b = timed(case, compiled), timed(case, recording)
+    if a is None or b is None:
+        return None
+    return stats.break_even(a, replace(b, stages={GRADIENT: b.stages[GRADIENT]}) if warm else b)
+
+
+def catches_up(case: CaseResult, compiled: str, recording: str) -> str:
+    """``graph`` has caught up with ``tape`` after so many gradients, or from the first one on, or never."""
+    found = break_even(case, compiled, recording)
+    if found is None:
+        return ""
+    if math.isinf(found.estimate):
+        doubt = "" if math.isinf(found.low) else f" ({CONFIDENCE} from {steps(found.low)} to never)"
+        return f"{code(compiled)} never catches up with {code(recording)}{doubt}"
+    if falls_behind(case, compiled, recording):
+        back = break_even(case, recording, compiled)
+        assert back is not None
+        return (
+            f"{code(compiled)} is ahead of {code(recording)} at first, which has caught up after "
+            f"{gradients(back.estimate)} ({steps_interval(back)})"
+        )
+    if found.estimate == found.high == 1:
+        return f"{code(compiled)} is ahead of {code(recording)} from the first gradient on"
+    return (
+        f"{code(compiled)} has caught up with {code(recording)} after {gradients(found.estimate)} "
+        f"({steps_interval(found)})"
+    )
+
+
+def falls_behind(case: CaseResult, compiled: str, recording: str) -> bool:
+    """Whether ``compiled`` is ahead at the first gradient, and yet slower at each that follows."""
+    a, b, found = timed(case, compiled), timed(case, recording), break_even(case, compiled, recording)
+    return a is not None and b is not None and found is not None and found.estimate == 1 and median(a) > median(b)
+
+
+def _break_even_sentence(case: CaseResult, compiled: str, recording: str) -> list[str]:
+    cold, warm = break_even(case, compiled, recording), break_even(case, compiled, recording, warm=True)
+    a, b = timed(case, compiled), timed(case, recording)
+    if cold is None or warm is None or a is None or b is None:
+        return []
+    sentence = (
+        f"{at(case)}, from empty caches, {catches_up(case, compiled, recording)}: what is paid once is "
+        f"{duration(stats.one_time_cost(a))} for {code(compiled)} and {duration(stats.one_time_cost(b))} for "
+        f"{code(recording)}"
+    )
+    warmth_matters = stats.one_time_cost(b) > 0.2 * stats.one_time_cost(a) and warm.estimate > 1.1 * cold.estimate
+    if warmth_matters and math.isfinite(warm.estimate):
+        sentence += (
+            f". Where {code(recording)} has met these ops before, it takes {gradients(warm.estimate)} "
+            f"({steps_interval(warm)})"
+        )
+    return [f"{sentence}."]
+
+
+def _break_even_range(cases: Sequence[tuple[str, CaseResult]], engines: Sequence[EngineInfo]) -> list[str]:
+    return [
+        sentence
+        for compiled, recording in pairs(engines, [case for _, case in cases])
+        for sentence in _earliest_and_latest(cases, compiled, recording)
+    ]
+
+
+def _earliest_and_latest(cases: Sequence[tuple[str, CaseResult]], compiled: str, recording: str) -> list[str]:
+    found = [
+        (even, f"{name}, {case.name}", falls_behind(case, compiled, recording))
+        for name, case in cases
+        if (even := break_even(case, compiled, recording)) is not None
+    ]
+    total = plural(len(found), "case")
+    later = sorted(
+        ((even, where) for even, where, _ in found if 1 < even.estimate < math.inf), key=lambda pair: pair[0].estimate
+    )
+    at_once = sum(even.estimate == 1 and not behind for even, _, behind in found)
+    at_first = [where for _, where, behind in found if behind]
+    never = [where for even, where, _ in found if math.isinf(even.estimate)]
+    parts = []
+    if at_once:
+        parts.append(f"from the first gradient on in {at_once} of {total}")
+    if at_first:
+        parts.append(f"only for the first gradients in {plural(len(at_first), 'case')} ({'; '.join(at_first)})")
+    if later:
+        ends = [
+            f"{gradients(even.estimate)} ({where}; {steps_interval(even)})"
+            for even, where in dict.fromkeys((later[0], later[-1]))
+        ]
+        if len(ends) == 2:
+            ends = [
+                f"{ends[0]} at the earliest",
+                f"{ends[1]} at the latest, in {len(later)} of {plural(len(found), 'case')}",
+            ]
+        parts.append(f"after {' and after '.join(ends)}")
+    if never:
+        parts.append(f"never in {plural(len(never), 'case')} ({'; '.join(never)})")
+    if not parts:
+        return []
+    return [
+        f"From empty caches, compiling with {code(compiled)} rather than recording with {code(recording)} pays "
+        f"{listed(parts)}."
+    ]
+
+
+def _first_gradients(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
+    """Who is done first when only one gradient is wanted."""
+    won: dict[str, int] = {}
+    for _, case in cases:
+        rows = timed_rows(case)
+        if len(rows) > 1:
+            first = min(rows, key=lambda row: stats.one_time_cost(row) + median(row))
+            won[first.engine] = won.get(first.engine, 0) + 1
+    if not won:
+        return []
+    return [
+        f"Where only a single gradient is wanted, all that is paid once included, the first to be done is "
+        f"{_tally(won)}."
+    ]
+
+
+# --- whether it is right, steady and whole ---------------------------------------------------------------------------
+
+
+def _correctness(results: Results) -> list[str]:
+    names = {info.name for info in results.engines}
+    checked = wrong = witnessed = 0
+    for _, _, row in results.rows():
+        deciding = [check for check in row.checks if check.witness not in names]
+        checked += bool(deciding)
+        wrong += row.status == "mismatch"
+        witnessed += any(check.independent and check.passed for check in deciding)
+    if not checked and not wrong:
+        return []
+    which = f"All {checked}" if witnessed == checked else f"{witnessed} of {checked}"
+    agree = (
+        f"{which} gradients (an engine on a case) agree with at least one witness that shares no derivative rules with "
+        f"the engine"
+    )
+    if not wrong:
+        return [f"{agree}; none disagrees with a witness that decides."]
+    culprits = listed(
+        dict.fromkeys(f"{code(row.engine)} in {c.name}" for c, _, row in results.rows() if row.status == "mismatch")
+    )
+    return [f"{agree}; {wrong} {'is' if wrong == 1 else 'are'} WRONG or not finite and not timed: {culprits}."]
+
+
+def _noise(cases: Iterable[CaseResult]) -> list[str]:
+    spreads = [m.spread for case in cases for row in case.rows for m in row.stages.values() if len(m.seconds) > 1]
+    noisy = sum(spread > stats.NOISY for spread in spreads)
+    if not noisy:
+        return []
+    very = sum(spread > stats.VERY_NOISY for spread in spreads)
+    return [
+        f"Of {len(spreads)} timings, {noisy} {'is' if noisy == 1 else 'are'} noisy (interquartile range over "
+        f"{percent(stats.NOISY)} of the median), {very} of them very (over {percent(stats.VERY_NOISY)}); a quieter "
+        f"machine or a longer run would tell more."
+    ]
+
+
+def _missing(results: Results) -> list[str]:
+    """Comparisons and engines that have no result, each with its reason."""
+    sentences = []
+    for comparison in results.comparisons:
+        if comparison.status != "done":
+            sentences.append(f"Comparison {code(comparison.name)} {comparison.status}: {one_line(comparison.error)}.")
+    absent = {info.name: info.reason for info in results.engines if not info.available}
+    for name, reason in absent.items():
+        sentences.append(f"{code(name)} took no part: {one_line(reason) or 'not available'}.")
+    reasons: dict[tuple[str, str, str], dict[str, int]] = {}
+    for comparison, _, row in results.rows():
+        if row.status not in ("ok", "mismatch") and row.engine not in absent:
+            where = reasons.setdefault((row.engine, row.status, row.reason), {})
+            where[comparison.name] = where.get(comparison.name, 0) + 1
+    for (name, status, reason), where in reasons.items():
+        places = listed(f"{code(comparison)} ({plural(count, 'case')})" for comparison, count in where.items())
+        sentences.append(f"{code(name)} {status} in {places}: {one_line(reason)}.")
+    return sentences
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def timed(case: CaseResult, engine: str) -> Row | None:
+    """The row of an engine, if it has a steady time per gradient."""
+    return next((row for row in timed_rows(case) if row.engine == engine), None)
+
+
+def median(row: Row) -> float:
+    return row.stages[GRADIENT].median
+
+
+def samples(*rows: Row) -> str:
+    """The numbers of samples of the steady gradient."""
+    return " and ".join(dict.fromkeys(str(_count(row.stages[GRADIENT])) for row in rows))
+
+
+def _count(measurement: Measurement) -> int:
+    return len(measurement.seconds)
+
+
+def code(name: str) -> str:
+    """A name between backticks, which the report sets as code."""
+    return f"`{name.replace('`', chr(39))}`"
+
+
+def at(case: CaseResult) -> str:
+    """Where a sentence about one case begins."""
+    return f"At {case.name}" if case.axes else "Here"
+
+
+def one_line(text: str) -> str:
+    """A reason within a sentence: no line breaks, no full stop of its own, not too long."""
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def with_interval(interval: stats.Interval) -> str:
+    """``1.23 (95 % interval 1.2 to 1.26)``."""
+    low, high = significant(interval.low, 3), significant(interval.high, 3)
+    return f"{significant(interval.estimate, 3)} ({CONFIDENCE} {low} to {high})"
+
+
+def steps(count: float) -> str:
+    """A number of gradients, whole up to four figures."""
+    return "infinitely many" if math.isinf(count) else significant(count, 4)
+
+
+def gradients(count: float) -> str:
+    """``1 gradient``, ``91 gradients``."""
+    return f"{steps(count)} gradient{'' if count == 1 else 's'}"
+
+
+def steps_interval(interval: stats.Interval) -> str:
+    """The interval of a break-even point."""
+    high = "never" if math.isinf(interval.high) else steps(interval.high)
+    return f"{CONFIDENCE} {steps(interval.low)} to {high}"
