@@ -6,7 +6,7 @@ What flows in: results. What flows out: :class:`TextTable`. Read :func:`stage_ta
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from twograd.compare import stats
 from twograd.compare.results import (
@@ -22,6 +22,8 @@ from twograd.compare.results import (
     Table,
 )
 from twograd.compare.units import BYTES, FLOPS, NOTHING, SECONDS, Unit, common_unit, significant
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class TextTable:
 
 def markdown(table: TextTable) -> str:
     """As a GitHub table. What is between backticks stays as it is; pipes and line breaks are made harmless."""
-    titles = [f"{h.text} ({h.unit})" if h.unit else h.text for h in table.headings]
+    titles = [markdown_text(f"{h.text} ({h.unit})" if h.unit else h.text) for h in table.headings]
     lines = [
         _markdown_row(titles),
         _markdown_row(["---:" if h.numeric else ":---" for h in table.headings]),
@@ -199,8 +201,9 @@ def gradient_times(cases: Sequence[CaseResult]) -> TextTable | None:
 
 
 def timed_rows(case: CaseResult) -> list[Row]:
-    """The rows of a case that have a steady time per gradient."""
-    return [row for row in case.rows if row.status == "ok" and "forward+backward" in row.stages]
+    """The rows of a case that have a steady time per gradient; a clock that showed nothing has not timed it."""
+    rows = [row for row in case.rows if row.status == "ok" and "forward+backward" in row.stages]
+    return [row for row in rows if row.stages["forward+backward"].median > 0]
 
 
 BUDGETS = (1, 10, 100, 1_000, 10_000, 100_000)
@@ -435,7 +438,8 @@ def engines_table(engines: Sequence[EngineInfo]) -> TextTable:
 
 def finding_table(table: Table) -> TextTable:
     """An experiment's own table; a column is numeric where all that stands in it is a number."""
-    units = [*table.units, *[""] * len(table.columns)]
+    width = max([len(table.columns), *map(len, table.rows)])
+    columns, units = _padded(table.columns, width, ""), _padded(table.units, width, "")
 
     def numeric(column: int) -> bool:
         cells = [row[column] for row in table.rows if column < len(row) and row[column] is not None]
@@ -443,10 +447,14 @@ def finding_table(table: Table) -> TextTable:
 
     return TextTable(
         table.title,
-        [Heading(name, units[i], numeric(i)) for i, name in enumerate(table.columns)],
-        [[_cell(cell) for cell in row] for row in table.rows],
+        [Heading(name, units[i], numeric(i)) for i, name in enumerate(columns)],
+        [_padded([_cell(cell) for cell in row], width, ABSENT) for row in table.rows],
         table.note,
     )
+
+
+def _padded(items: Sequence[T], width: int, filler: T) -> list[T]:
+    return [*items, *[filler] * (width - len(items))][:width]
 
 
 def _cell(cell: Cell) -> Item:

@@ -1,0 +1,324 @@
+"""The report as a reader's browser meets it: parsed HTML, whole, self-contained, and proof against hostile text."""
+
+import copy
+import itertools
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import example_results as example
+import pytest
+
+from twograd.compare import report
+from twograd.compare import results as rs
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes and their text; asserts that every tag is closed in order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], {}
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append((tag, len(self.elements) - 1))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        opened, _ = self.open.pop()
+        assert opened == tag, (opened, tag)
+
+    def handle_data(self, data):
+        for _, index in self.open:
+            self.texts[index] = self.texts.get(index, "") + data
+
+    def all(self, tag, **wanted):
+        return [
+            (attrs, " ".join(self.texts.get(i, "").split()))
+            for i, (name, attrs) in enumerate(self.elements)
+            if name == tag and all(attrs.get(k.rstrip("_")) == v for k, v in wanted.items())
+        ]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return example.results()
+
+
+@pytest.fixture(scope="module")
+def folder(results, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    assert report.write_report(results, out) == out / "report.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def html(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+# --- the files ------------------------------------------------------------------------------------------------------
+
+
+def test_beside_the_page_lie_markdown_environment_and_plots(results, folder):
+    assert json.loads((folder / "env.json").read_text()) == results.environment
+    plots = {path.name for path in (folder / "plots").iterdir()}
+    for suffix, other in ((".svg", ".png"), (".png", ".svg")):
+        assert all(path.removesuffix(suffix) + other in plots for path in plots if path.endswith(suffix))
+    assert "op_chain-size-8-depth-2-steady.svg" in plots
+    assert not list(folder.rglob(".*")), "temporary files"
+
+
+def test_the_same_results_give_the_same_files(results, folder, tmp_path):
+    report.write_report(results, tmp_path)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path.name
+
+
+def test_the_markdown_has_the_sentences_and_the_tables(folder):
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert "## Which engine, when?" in text
+    assert "| engine | trace (ms) |" in text
+    assert "**FAILED**: comparisons/broken.py:1: does not import." in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+
+
+def test_an_error_while_drawing_leaves_the_old_page(results, folder, monkeypatch):
+    before = (folder / "report.html").read_bytes()
+    monkeypatch.setattr(report, "html", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write_report(results, folder)
+    assert (folder / "report.html").read_bytes() == before
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_no_network_and_runs_no_script(html, page):
+    assert html.startswith("<!DOCTYPE html>")
+    policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0][0]["content"]
+    assert policy.startswith("default-src 'none'")
+    assert [attrs["type"] for attrs, _ in page.all("script")] == ["application/json"]
+    for tag, attrs in page.elements:
+        assert tag not in ("link", "iframe", "object", "img")
+        for name, value in attrs.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("href", "src", "xlink:href"):
+                assert value.startswith("#"), (tag, value)
+    assert "url(http" not in html
+    assert "@import" not in html
+
+
+def test_links_within_the_page_lead_somewhere_and_ids_are_unique(page):
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for attrs, _ in page.all("a"):
+        assert attrs["href"].removeprefix("#") in ids
+    for _, attrs in page.elements:
+        for name in attrs.get("aria-labelledby", "").split():
+            assert name in ids
+
+
+def test_headings_form_an_outline(page):
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels) if b != 4)
+
+
+def test_the_page_can_be_read_by_ear(page):
+    assert page.all("html")[0][0]["lang"] == "en"
+    assert len(page.all("caption")) == len(page.all("table")) > 10
+    assert all(attrs.get("scope") in ("col", "row") for attrs, _ in page.all("th"))
+    drawings = page.all("svg")
+    assert len(drawings) == 10
+    assert all(attrs["role"] == "img" for attrs, _ in drawings)
+    assert len(page.all("desc")) == len(drawings)
+    assert all(text for _, text in page.all("desc"))
+    assert len(page.all("figcaption")) == len(drawings)
+
+
+def test_light_dark_and_print_have_their_styles(page):
+    style = page.all("style")[0][1]
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style
+    assert style.count("{") == style.count("}")
+
+
+def test_each_comparison_has_its_question_program_checks_stages_and_graphs(page, html):
+    headings = [text for _, text in page.all("h2")]
+    assert headings == [
+        "Which engine, when?", "op_chain", "mlp_digits", "broken", "Method and its limits", "Environment",
+    ]  # fmt: skip
+    assert any("What does one op cost" in text for _, text in page.all("p", class_="question"))
+    listings = [text for _, text in page.all("pre")]
+    assert any(text.startswith("def loss(ops, x):") for text in listings)
+    assert any(text.startswith("{ lambda ; v0:f32[8,8]. let") for text in listings)
+    captions = [text for _, text in page.all("caption")]
+    assert "Gradients against the witnesses that decide, worst of all cases" in captions
+    assert "Paid once, size=8, depth=2" in captions
+    assert "Orders of the derivative" in captions
+    assert "comparisons/broken.py:1: does not import." in listings
+    assert "Both engines reach a test accuracy of 96.4 %" in html
+    assert "are not independent evidence" in html
+
+
+def test_the_data_in_the_page_is_the_whole_of_the_results(results, page):
+    (index,) = (i for i, (tag, _) in enumerate(page.elements) if tag == "script")
+    read = rs.from_json(json.loads(page.texts[index]))
+    assert rs.to_json(read) == rs.to_json(results)
+
+
+def test_the_environment_is_told(page):
+    rows = {text for _, text in page.all("th", scope="row")}
+    assert {"versions.jax", "machine.cpu.brand_raw", "options.jax_enable_x64"} <= rows
+    assert "float32, cpu, Example CPU @ 2.50GHz, 2 cores" in page.all("p", class_="setup")[0][1]
+
+
+# --- hostile, empty and broken ---------------------------------------------------------------------------------------
+
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'`--><svg onload=alert(1)> {{ 7*7 }} $x^2$\n\x00"
+)
+
+
+def hostile_results():
+    """Every text of the example replaced or followed by the worst that a program's author could write."""
+
+    def spoil(value):
+        if isinstance(value, str):
+            return value + HOSTILE
+        if isinstance(value, dict):
+            return {key: spoil(item) for key, item in value.items()}
+        return value
+
+    results = copy.deepcopy(example.results())
+    results.environment = spoil(results.environment)
+    for info in results.engines:
+        info.title, info.reason, info.version = spoil(info.title), spoil(info.reason), spoil(info.version)
+    for number, comparison in enumerate(results.comparisons):
+        for name in ("name", "question", "description", "source", "error"):
+            setattr(comparison, name, f"{number}" + spoil(getattr(comparison, name)))
+        comparison.axes = [spoil(axis) for axis in comparison.axes]
+        for case in comparison.cases:
+            case.name = spoil(case.name)
+            case.axes = {spoil(axis): value for axis, value in case.axes.items()}
+            for row in case.rows:
+                row.reason, row.texts, row.notes = spoil(row.reason), spoil(row.texts), [HOSTILE]
+                if row.engine == "jax-eager":
+                    row.engine = spoil(row.engine)
+                row.checks = [
+                    rs.Check(
+                        spoil(c.witness), c.independent, False, math.nan, math.inf, None, spoil(c.tolerance), HOSTILE
+                    )
+                    for c in row.checks
+                ]
+        for finding in comparison.findings:
+            for name, value in vars(finding).items():
+                if isinstance(value, str) and name not in ("kind", "x_scale", "y_scale"):
+                    setattr(finding, name, spoil(value))
+            if isinstance(finding, rs.Curves):
+                finding.series = [rs.Series(spoil(s.label), s.x, s.y, spoil(s.engine)) for s in finding.series]
+            if isinstance(finding, rs.Table):
+                finding.columns = [spoil(column) for column in finding.columns]
+                finding.rows.append([HOSTILE, -math.inf, None, HOSTILE])
+    return results
+
+
+def test_hostile_text_stays_text(tmp_path):
+    page = Page(report.write_report(hostile_results(), tmp_path).read_text(encoding="utf-8"))
+    assert [attrs["type"] for attrs, _ in page.all("script")] == ["application/json"]
+    assert not page.all("img")
+    assert {attrs.get("role") for attrs, _ in page.all("svg")} == {"img"}
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert any("{{ 7*7 }}" in text for _, text in page.all("p"))
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+    assert all(re.fullmatch(r"[\w.-]+", path.name) for path in (tmp_path / "plots").iterdir())
+
+
+def timed_at_zero(n):
+    never, twice = rs.Measurement((0.0,)), rs.Measurement((0.0, 0.0))
+    rows = [
+        rs.Row("tape", "ok", stages={"forward+backward": never}),
+        rs.Row("graph", "ok", stages={"forward+backward": twice, "compile": never}),
+        rs.Row("torch", "ok", stages={"forward": rs.Measurement((1.0,))}, counts={"flops": -1.0}),
+    ]
+    return rs.CaseResult(f"n={n}", {"n": n}, rows)
+
+
+EMPTY = {
+    "nothing": [],
+    "an empty comparison": [rs.ComparisonResult("a", "", "", "")],
+    "two of one name, skipped and failed": [
+        rs.ComparisonResult("a", "q", "", "def (", "skipped", "", cases=[rs.CaseResult("only case", {})]),
+        rs.ComparisonResult("a", "the same name", "", "", "failed"),
+    ],
+    "times of zero": [rs.ComparisonResult("a", "q", "", "", axes=["n"], cases=[timed_at_zero(n) for n in (0, 1)])],
+    "findings without data": [
+        rs.ComparisonResult(
+            "a", "q", "", "",
+            findings=[
+                rs.Table("ragged", ["a"], [[1, 2], []], ["s"]),
+                rs.Table("", [], []),
+                rs.Curves("", "", "", []),
+                rs.Curves("same", "x", "y", [rs.Series("", [1], [])]),
+                rs.Curves("same", "x", "y", [rs.Series("", [1, 2], [1.0, 2.0], "tape")] * 2),
+                rs.Observation(""),
+                rs.Listing("", ""),
+            ],
+        )
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("comparisons", EMPTY.values(), ids=EMPTY.keys())
+def test_whatever_is_missing_the_page_is_whole(comparisons, tmp_path):
+    results = rs.Results(rs.Settings(), {"machine": None, "more": [1, {"y": 2}]}, comparisons=comparisons)
+    page = Page(report.write_report(results, tmp_path).read_text(encoding="utf-8"))
+    assert page.all("h1")
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_long_texts_are_folded(tmp_path):
+    results = example.results()
+    results.comparisons[1].findings.append(rs.Listing("A long one", "\n".join("line" for _ in range(200))))
+    page = Page(report.write_report(results, tmp_path).read_text(encoding="utf-8"))
+    assert "A long one: 200 lines" in [text for _, text in page.all("summary")]
+    assert "The traced loop" in [text for _, text in page.all("h4")]
+
+
+def test_the_program_shown_is_what_the_comparison_names():
+    functions = "def f(): pass\n\ndef g(): 1\n\ndef h(): 2\n\n"
+    declared = "c = Comparison(inputs=f, loss=g, variants={'tape': h, 'torch': 'no'})\n"
+    assert report.program_text(functions + declared) == "def g(): 1\n\n\ndef h(): 2"
+    assert report.program_text("def (") == ""
+    assert report.program_text("x = 1") == ""
+
+
+def test_a_template_that_asks_for_what_is_not_there_fails():
+    import jinja2
+
+    with pytest.raises(jinja2.UndefinedError):
+        report._templates().from_string("{{ nothing }}").render()
