@@ -7,10 +7,12 @@ first in row-major order. Windows of few elements are taken apart, one strided s
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jax import lax
-from jax.lax import add, broadcast_in_dim, eq, full, pad, reshape, select
+from jax.extend.core import Primitive
+from jax.lax import add, broadcast_in_dim, eq, full_like, pad, reshape, select
 
 from twograd.rules.common import constant, where
 from twograd.rules.linear import Axis, dilated
@@ -79,9 +81,22 @@ vjp(lax.reduce_window_sum_p, x=reduce_window_sum_x)
 # --- maxima and minima ------------------------------------------------------------------------------------------------
 
 
-def elements(x, axes, padding, value):
-    """For each place in a window, what the windows have there; ``value`` in the padding and in the holes."""
-    x = pad(x, constant(x, value), [(*ends, axis.spread - 1) for ends, axis in zip(padding, axes, strict=True)])
+class Extremum(NamedTuple):
+    """What tells a maximum from a minimum: how windows are reduced, how elements compare, and what never wins."""
+
+    reduce_p: Primitive
+    select_prim: Primitive
+    never: float
+
+
+MAXIMUM = Extremum(lax.reduce_window_max_p, lax.ge_p, -np.inf)
+MINIMUM = Extremum(lax.reduce_window_min_p, lax.le_p, np.inf)
+selecting = {extremum.select_prim: extremum for extremum in (MAXIMUM, MINIMUM)}
+
+
+def elements(x, axes, padding, outside):
+    """For each place in a window, what the windows have there; ``outside`` in the padding and in the holes."""
+    x = pad(x, constant(x, outside), [(*ends, axis.spread - 1) for ends, axis in zip(padding, axes, strict=True)])
     lengths = [dilated(axis.out_size, axis.stride) for axis in axes]
     strides = [axis.stride for axis in axes]
     for place in places(axes):
@@ -89,85 +104,75 @@ def elements(x, axes, padding, value):
         yield lax.slice(x, starts, np.add(starts, lengths), strides)
 
 
-def selected(x, axes, padding, select_prim):
-    """For each window the number of the element that is selected: the first that no other exceeds.
-
-    The padding takes part with -inf (inf for a minimum). Numbers that compare as nothing does, NaN, are passed over.
-    """
-    best = which = None
-    for number, element in enumerate(elements(x, axes, padding, -np.inf if select_prim is lax.ge_p else np.inf)):
-        index = full(element.shape, np.int32(number))
-        if best is None:
-            best, which = element, index
-        else:
-            stays = select_prim.bind(best, element)
-            best, which = select(stays, best, element), select(stays, which, index)
-    return which
-
-
-def to_selected(ct, x, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation):
-    """ct at the selected element of each window, added up where windows select the same one."""
-    if ct.size == 0:
-        return None
-    axes = window_axes(x, ct, window_dimensions, window_strides, padding, base_dilation, window_dilation)
-    if math.prod(window_dimensions) <= FEW or any(axis.step != 1 for axis in axes):
-        which = selected(x, axes, padding, select_prim)
-        parts = [where(eq(which, np.int32(i)), ct) for i in range(math.prod(window_dimensions))]
-        total = functools.reduce(
-            add, [placed(part, axes, place) for part, place in zip(parts, places(axes), strict=True)]
-        )
-        return without_holes(total, axes)
-    holes = [(0, 0, axis.spread - 1) for axis in axes]
-    total = lax.select_and_scatter_add_p.bind(
-        ct,
-        pad(x, constant(x, -np.inf if select_prim is lax.ge_p else np.inf), holes),
-        select_prim=select_prim,
-        window_dimensions=window_dimensions,
-        window_strides=window_strides,
-        padding=padding,
-    )
+def to_selected(ct, x, out, axes, padding, extremum):
+    """ct at the first element of each window that is its extremum ``out``; a window whose extremum is NaN has none."""
+    total, left = None, ct
+    for place, element in zip(places(axes), elements(x, axes, padding, extremum.never), strict=True):
+        found = eq(element, out)
+        part = placed(where(found, left), axes, place)
+        total = part if total is None else add(total, part)
+        left = select(found, full_like(left, 0), left)
     return without_holes(total, axes)
 
 
-def select_and_scatter_add_source(ct, source_aval, operand, *, select_prim, window_dimensions, window_strides, padding):
-    """For each window, ct at the element that the operand selects: the transpose of :func:`to_selected`."""
-    if source_aval.size == 0:
+def from_selected(ct, x, out, axes, padding, extremum):
+    """For each window, ct at the first element that is its extremum: the transpose of :func:`to_selected`."""
+    pairs = zip(elements(x, axes, padding, extremum.never), elements(ct, axes, padding, 0), strict=True)
+    result = full_like(out, 0)
+    for element, element_ct in reversed(list(pairs)):
+        result = select(eq(element, out), element_ct, result)
+    return result
+
+
+def pool(ct, x, out, extremum, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+    """The pullback of windows' extrema ``out`` (None where they are not at hand): ct at the selected elements."""
+    if ct.size == 0:
         return None
-    ones = (1,) * ct.ndim
-    axes = window_axes(ct, source_aval, window_dimensions, window_strides, padding, ones, ones)
-    if math.prod(window_dimensions) <= FEW:
-        which = selected(operand, axes, padding, select_prim)
-        parts = [where(eq(which, np.int32(i)), element) for i, element in enumerate(elements(ct, axes, padding, 0))]
-        return functools.reduce(add, parts)
-    return lax.select_and_gather_add_p.bind(
-        ct,
-        operand,
-        select_prim=select_prim,
-        window_dimensions=window_dimensions,
-        window_strides=window_strides,
-        padding=padding,
-        base_dilation=ones,
-        window_dilation=ones,
-    )
+    axes = window_axes(x, ct, window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    geometry = {"window_dimensions": window_dimensions, "window_strides": window_strides, "padding": padding}
+    if math.prod(window_dimensions) <= FEW or any(axis.step != 1 for axis in axes):
+        if out is None:
+            out = extremum.reduce_p.bind(x, **geometry, base_dilation=base_dilation, window_dilation=window_dilation)
+        return to_selected(ct, x, out, axes, padding, extremum)
+    x = pad(x, constant(x, extremum.never), [(0, 0, axis.spread - 1) for axis in axes])
+    total = lax.select_and_scatter_add_p.bind(ct, x, select_prim=extremum.select_prim, **geometry)
+    return without_holes(total, axes)
 
 
-def reduce_window_max_x(ct, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+def reduce_window_max_x(ct, x, out, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
     """ct at the first largest element of each window."""
-    return to_selected(ct, x, lax.ge_p, window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    return pool(ct, x, out, MAXIMUM, window_dimensions, window_strides, padding, base_dilation, window_dilation)
 
 
-def reduce_window_min_x(ct, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+def reduce_window_min_x(ct, x, out, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
     """ct at the first smallest element of each window."""
-    return to_selected(ct, x, lax.le_p, window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    return pool(ct, x, out, MINIMUM, window_dimensions, window_strides, padding, base_dilation, window_dilation)
 
 
 def select_and_gather_add_tangents(
     ct, operand, *, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation
 ):
     """ct at the element of each window that the operand selects."""
-    return to_selected(
-        ct, operand, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation
-    )
+    extremum = selecting[select_prim]
+    return pool(ct, operand, None, extremum, window_dimensions, window_strides, padding, base_dilation, window_dilation)
+
+
+def select_and_scatter_add_source(ct, source_aval, operand, *, select_prim, window_dimensions, window_strides, padding):
+    """For each window, ct at the element that the operand selects."""
+    if source_aval.size == 0:
+        return None
+    extremum, ones = selecting[select_prim], (1,) * ct.ndim
+    geometry = {
+        "window_dimensions": window_dimensions,
+        "window_strides": window_strides,
+        "padding": padding,
+        "base_dilation": ones,
+        "window_dilation": ones,
+    }
+    if math.prod(window_dimensions) > FEW:
+        return lax.select_and_gather_add_p.bind(ct, operand, select_prim=select_prim, **geometry)
+    out = extremum.reduce_p.bind(operand, **geometry)
+    return from_selected(ct, operand, out, window_axes(ct, source_aval, **geometry), padding, extremum)
 
 
 vjp(lax.reduce_window_max_p, x=reduce_window_max_x)
