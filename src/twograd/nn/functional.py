@@ -134,7 +134,7 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
             "the input's last axis must have the weight's in_features, weight being (out_features, in_features)"
         )
     out = lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
-    return out if bias is None else out + bias
+    return out if bias is None else lax.add(out, _along(bias, out.ndim - 1, out.ndim) if bias.ndim else bias)
 
 
 @front_end
@@ -196,7 +196,7 @@ def _convolution(name, rank, input, weight, bias, stride, padding, dilation, gro
                 f"{list(weight.shape[2:])} with dilation {dilations}; the output would be empty"
             )
     out = lax.conv_general_dilated(x, weight, strides, pads, rhs_dilation=dilations, feature_group_count=groups)
-    out = out if bias is None else out + _along(bias, 1, rank + 2)
+    out = out if bias is None else lax.add(out, _along(bias, 1, rank + 2))
     return _like(out, input, rank)
 
 
@@ -316,7 +316,7 @@ def _transposed_convolution(name, rank, input, weight, bias, stride, padding, ou
         rhs_dilation=dilations,
         feature_group_count=groups,
     )
-    out = out if bias is None else out + _along(bias, 1, rank + 2)
+    out = out if bias is None else lax.add(out, _along(bias, 1, rank + 2))
     return _like(out, input, rank)
 
 
@@ -668,7 +668,7 @@ def softmax(input: Array, dim: int) -> Array:
     """exp(x) / Σ exp(x) along ``dim``."""
     _floating("softmax", input)
     exponentials = lax.exp(_shifted(input, dim))
-    return exponentials / jnp.sum(exponentials, dim, keepdims=True)
+    return lax.div(exponentials, jnp.sum(exponentials, dim, keepdims=True))
 
 
 @front_end
@@ -676,12 +676,12 @@ def log_softmax(input: Array, dim: int) -> Array:
     """log(softmax(x)) along ``dim``."""
     _floating("log_softmax", input)
     shifted = _shifted(input, dim)
-    return shifted - lax.log(jnp.sum(lax.exp(shifted), dim, keepdims=True))
+    return lax.sub(shifted, lax.log(jnp.sum(lax.exp(shifted), dim, keepdims=True)))
 
 
 def _shifted(x, axis):
     """``x`` minus its maximum along an axis. The maximum cancels in every softmax, so it has no derivative here."""
-    return x - jnp.max(lax.stop_gradient(x), axis, keepdims=True)
+    return lax.sub(x, jnp.max(lax.stop_gradient(x), axis, keepdims=True))
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------
@@ -724,7 +724,7 @@ def cross_entropy(
         # PyTorch's mean is over the batch and the further axes, whatever the weights.
         return _reduced("cross_entropy", losses, reduction)
     picked, class_weight, kept = _at_class("cross_entropy", shifted, target, weight, ignore_index, axis)
-    losses = log_normalizer - picked
+    losses = lax.sub(log_normalizer, picked)
     if weight is not None:
         losses = losses * class_weight
     if label_smoothing:
@@ -790,7 +790,7 @@ def _at_class(name, values, target, weight, ignore_index, axis):
         class_weight = jnp.sum(
             _where(chosen, jnp.broadcast_to(_along(weight, axis, values.ndim), values.shape), 0), axis
         )
-    return picked, class_weight, target != ignore_index
+    return picked, class_weight, lax.ne(target, target.dtype.type(ignore_index))
 
 
 def _weighted(name, losses, class_weight, kept, reduction):
@@ -798,8 +798,8 @@ def _weighted(name, losses, class_weight, kept, reduction):
     losses = _where(kept, losses, 0)
     if reduction != "mean":
         return _reduced(name, losses, reduction)
-    weights = kept.astype(losses.dtype) if class_weight is None else _where(kept, class_weight, 0)
-    return jnp.sum(losses) / jnp.sum(weights)
+    weights = lax.convert_element_type(kept, losses.dtype) if class_weight is None else _where(kept, class_weight, 0)
+    return lax.div(jnp.sum(losses), jnp.sum(weights))
 
 
 @front_end
