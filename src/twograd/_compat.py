@@ -215,9 +215,19 @@ def _jit_params() -> dict[str, Any]:
 
 def call_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], name: str) -> list[Any]:
     """Calls ``closed`` as one ``jit`` equation: lowering takes the jaxpr as it is, without tracing it again."""
+    if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
+        closed, args = _without_consts(closed), [*closed.consts, *args]
     params = dict(_jit_params(), jaxpr=closed, name=name)
     for per_operand in ("in_shardings", "in_layouts", "donated_invars"):
         params[per_operand] = params[per_operand] * len(closed.in_avals)
     for per_result in ("out_shardings", "out_layouts"):
         params[per_result] = params[per_result] * len(closed.out_avals)
     return primitives.jit_p.bind(*args, **params)
+
+
+def _without_consts(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """``closed`` with its constants as its first arguments: a lowered jaxpr cannot hold somebody's tracer."""
+    jaxpr = closed.jaxpr
+    info = jaxpr.debug_info._replace(arg_names=None)
+    invars = [*jaxpr.constvars, *jaxpr.invars]
+    return ClosedJaxpr(new_jaxpr(jaxpr, constvars=[], invars=invars, debug_info=info), ())

@@ -110,7 +110,7 @@ def test_value_and_grad_as_jax(name):
     )
 
 
-@pytest.mark.parametrize("name", CALLS.keys() - {"integer, allowed", "auxiliary, none"})
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "integer, allowed"])
 def test_types_under_a_trace_are_jaxs(name):
     f, args, kwargs, settings = CALLS[name]
     ours, theirs = (jax.make_jaxpr(e.value_and_grad(f, **settings))(*args, **kwargs) for e in (graph, jax))

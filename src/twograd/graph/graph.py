@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd import rules
+from twograd._arguments import argument_positions
 from twograd._compat import call_jaxpr, scope_of
 from twograd.graph.passes import PassReport, inline, optimize
 from twograd.graph.text import format_graph
@@ -133,6 +134,8 @@ class Graph:
         closed, _ = inline(self.jaxpr)
         y_at = self._select(ys, self.outputs, closed.out_avals, "output")
         x_at = self._select(xs, self.inputs, closed.in_avals, "input")
+        if grad_ys is not None and len(grad_ys) != len(y_at):
+            raise ValueError(f"grad_ys has {len(grad_ys)} cotangents for {len(y_at)} output(s)")
         wanted = [i in x_at for i in range(len(closed.in_avals))]
 
         def extended(*args):
@@ -147,7 +150,9 @@ class Graph:
     def value_and_grad(self, argnums: int | Sequence[int] = 0) -> "Graph":
         """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``."""
         arguments, _ = tree_unflatten(self.in_tree, range(len(self.inputs)))
-        chosen = [arguments[i] for i in ([argnums] if isinstance(argnums, int) else argnums)]
+        if len(self.outputs) != 1:
+            raise TypeError(f"{self.name} has {len(self.outputs)} outputs, not one: use gradients, which says which")
+        chosen = [arguments[i] for i in argument_positions(argnums, len(arguments))]
         leaves, tree = tree_flatten(chosen[0] if isinstance(argnums, int) else tuple(chosen))
         derivative = self.gradients(xs=leaves)
         value = tree_unflatten(self.out_tree, self.outputs)

@@ -58,7 +58,9 @@ def _equation(eqn: JaxprEqn, names: _Names) -> str:
 
 
 def _says_something(value: Any) -> bool:
-    return value is not None and value is not False and value != () and "Unspecified" not in str(value)
+    if type(value) is tuple:
+        return any(map(_says_something, value))
+    return value is not None and value is not False and str(value) not in ("UnspecifiedValue", "Mesh()")
 
 
 def _param(value: Any) -> str:

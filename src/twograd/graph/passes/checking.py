@@ -70,8 +70,8 @@ def difference(old: Any, new: Any) -> tuple[float, float]:
 def random_value(aval: Any, rng: np.random.Generator) -> Any:
     """Normal numbers, booleans, keys, or small counts: what may be an index or the length of a loop stays low."""
     if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
-        keys = jax.random.split(jax.random.key(int(rng.integers(100)), impl=str(jax.random.key_impl(aval))), aval.size)
-        return keys.reshape(aval.shape)
+        numbers = rng.integers(0, 100, aval.size, dtype=np.uint32)
+        return jax.vmap(jax.random.fold_in)(jnp.zeros(aval.size, aval.dtype), numbers).reshape(aval.shape)
     if aval.dtype == jax.dtypes.float0:
         return np.zeros(aval.shape, aval.dtype)
     if not jnp.issubdtype(aval.dtype, np.inexact):

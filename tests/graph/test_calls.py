@@ -1,0 +1,158 @@
+"""Primitives that carry jaxprs (jit, custom_jvp, custom_vjp, checkpoint): derivatives are JAX's, to second order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from graph.same import raises, same
+from twograd import graph
+
+X = np.linspace(0.2, 1.0, 4, dtype=np.float32)
+
+
+@jax.custom_jvp
+def twice_checked(x, n):
+    return x**2 * n
+
+
+@twice_checked.defjvp
+def twice_checked_jvp(primals, tangents):
+    (x, n), (t, _) = primals, tangents
+    return twice_checked(x, n), 2 * x * n * t
+
+
+def with_symbolic_zeros():
+    @jax.custom_jvp
+    def f(x, y):
+        return x * y
+
+    def rule(primals, tangents):
+        (x, y), (s, t) = primals, tangents
+        zero = jax.custom_derivatives.SymbolicZero
+        return x * y, (0 if type(s) is zero else s * y) + (0 if type(t) is zero else 3 * t * x)
+
+    f.defjvp(rule, symbolic_zeros=True)
+    return f
+
+
+def tree_valued():
+    @jax.custom_vjp
+    def f(p, x):
+        return {"out": p["w"] * jnp.sin(x)}, jnp.sum(x)
+
+    def forward(p, x):
+        return f(p, x), (p, x)
+
+    def backward(saved, cts):
+        p, x = saved
+        (out, total) = cts
+        return {"w": 2 * out["out"] * jnp.sin(x)}, p["w"] * out["out"] * jnp.cos(x) + total
+
+    f.defvjp(forward, backward)
+    return f
+
+
+def nondifferentiable_arguments():
+    @lambda f: jax.custom_vjp(f, nondiff_argnums=(0, 2))
+    def f(power, x, g):
+        return g(x) ** power
+
+    def backward(power, g, x, ct):
+        return (power * ct * g(x),)
+
+    f.defvjp(lambda power, x, g: (f(power, x, g), x), backward)
+    return lambda x: jnp.sum(f(2, x, jnp.sin))
+
+
+def optimized_vjp():
+    @jax.custom_vjp
+    def f(x, n):
+        return x * n
+
+    f.defvjp(lambda x, n: (x * n, n), lambda n, ct: (ct * n, np.zeros((), jax.dtypes.float0)))
+    return lambda x: jnp.sum(f(x, 3))
+
+
+symbolic = with_symbolic_zeros()
+tree = tree_valued()
+
+CALLS = {
+    "jit": lambda x: jnp.sum(jax.jit(lambda y: jnp.sin(y) * x)(x)),
+    "jit, same body twice": lambda x: jnp.sum(jnp.where(x > 0.5, x, 2 * x) * jnp.where(x > 0.7, x, 3 * x)),
+    "jit, several results": lambda x: jnp.sum(jnp.divmod(x, 0.3)[1] * x),
+    "jit, unused result": lambda x: jnp.sum(jax.jit(lambda y: (jnp.sin(y), jnp.exp(y), 1.0))(x)[0]),
+    "jit, integer result": lambda x: jnp.sum(x * jax.jit(lambda y: (y > 0.5).astype(int))(x)),
+    "custom_jvp": lambda x: jnp.sum(twice_checked(x, 3.0)),
+    "custom_jvp, integer": lambda x: jnp.sum(twice_checked(x, 3)),
+    "custom_jvp, one operand unmoved": lambda x: jnp.sum(twice_checked(2.0 * X, x)) + jnp.sum(twice_checked(x, X)),
+    "custom_jvp, symbolic zeros": lambda x: jnp.sum(symbolic(x, X) + symbolic(X, x) + symbolic(x, x)),
+    "custom_jvp, closing over": lambda x: jnp.sum(jax.jit(lambda y: jax.nn.silu(y) * x)(x)),
+    "custom_vjp": lambda x: jnp.sum(tree({"w": x}, x)[0]["out"]),
+    "custom_vjp, one result": lambda x: tree({"w": x}, x)[1],
+    "custom_vjp, one operand": lambda x: jnp.sum(tree({"w": X}, x)[0]["out"]),
+    "custom_vjp, nondiff_argnums": nondifferentiable_arguments(),
+    "custom_vjp, integer operand": optimized_vjp(),
+    "custom_vjp in jit": lambda x: jnp.sum(jax.jit(tree)({"w": x}, x)[0]["out"]),
+    "checkpoint": lambda x: jnp.sum(jax.checkpoint(lambda y: jnp.sin(y) * x)(x)),
+    "checkpoint, policy": lambda x: jnp.sum(
+        jax.checkpoint(lambda y: jnp.sin(jnp.exp(y)), policy=jax.checkpoint_policies.dots_saveable)(x)
+    ),
+    "checkpoint in checkpoint": lambda x: jnp.sum(jax.checkpoint(lambda y: jax.checkpoint(jnp.sin)(y) * y)(x)),
+    "checkpoint, prevent_cse off": lambda x: jnp.sum(jax.checkpoint(jnp.tanh, prevent_cse=False)(x)),
+    "checkpoint_name": lambda x: jnp.sum(checkpoint_name(jnp.sin(x), "sin") * x),
+    "numpy's own": lambda x: jnp.sum(jnp.logaddexp(x, X) + jnp.sinc(x) + jnp.hypot(x, 1.0) + jnp.clip(x, 0.3, 0.9)),
+    "nn": lambda x: jnp.sum(jax.nn.gelu(x) + jax.nn.elu(x) + jax.nn.relu6(x) + jax.nn.log_softmax(x)),
+}
+
+
+@pytest.mark.parametrize("f", CALLS.values(), ids=CALLS)
+def test_calls(f):
+    @jax.jit
+    def everything(x):
+        pairs = {}
+        for name, engine in (("ours", graph), ("JAX's", jax)):
+            first = engine.grad(f)
+            second = engine.grad(lambda x, first=first: jnp.sum(jnp.cos(first(x))))
+            pairs[name] = engine.value_and_grad(f)(x), second(x), jax.vmap(first)(jnp.stack([x, 2 * x]))
+        return pairs
+
+    found = everything(X)
+    same(found["ours"], found["JAX's"], rtol=1e-4)
+
+
+def test_by_value():
+    f = CALLS["custom_vjp in jit"]
+    (ct,) = graph.trace(f, X).backprop(X)
+    same(ct, jax.grad(f)(X))
+
+
+def test_wrong_cotangent_of_the_users_rule():
+    @jax.custom_vjp
+    def f(x):
+        return x
+
+    f.defvjp(lambda x: (x, None), lambda _, ct: (jnp.zeros(3),))
+    with raises(Exception, "3"):
+        graph.grad(lambda x: jnp.sum(f(x)))(X)
+
+
+def test_checkpoint_saves_its_operands_only():
+    stats = graph.trace(lambda x: jnp.sum(jax.checkpoint(lambda y: jnp.sin(jnp.sin(jnp.sin(y))))(x)), X)
+    plain = graph.trace(lambda x: jnp.sum(jnp.sin(jnp.sin(jnp.sin(x)))), X)
+    assert stats.gradients().stats().saved_values < plain.gradients().stats().saved_values
+    same(stats.value_and_grad().run(X), plain.value_and_grad().run(X))
+
+
+def test_side_effects_happen_once():
+    seen = []
+
+    def f(x):
+        jax.debug.callback(lambda v: seen.append(float(v)), x[0])
+        return jnp.sum(x * lax.stop_gradient(x))
+
+    jax.block_until_ready(graph.grad(f)(X))
+    jax.effects_barrier()
+    assert len(seen) == 1
