@@ -2,7 +2,7 @@
 
     CASES = [Case(lax.sin_p, lax.sin, [real(3, 4)]), Case(lax.sin_p, lax.sin, [compl(3, 4)], "complex")]
 
-    @pytest.mark.parametrize("case", CASES, ids=str)
+    @pytest.mark.parametrize("case", each(CASES))
     def test_rule(case):
         check(case)
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
@@ -59,6 +60,11 @@ def real(*shape: int) -> Draw:
     return lambda rng: rng.standard_normal(shape)
 
 
+def ties(*shape: int) -> Draw:
+    """-1, 0 and 1 as float64: many equal numbers, and zeros."""
+    return lambda rng: rng.integers(-1, 2, shape).astype(np.float64)
+
+
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 
@@ -72,7 +78,7 @@ class Case:
     compare with, 0 where it has none at all (then finite differences alone are the oracle, to second order).
     ``highest`` is 1 where our own second derivative raises. ``dtypes`` are the other real types in which every
     cotangent must keep its operand's dtype. ``rtol`` is the accuracy asked against JAX, and its root against finite
-    differences.
+    differences. A ``slow`` case runs only where slow tests are asked for.
     """
 
     primitive: Primitive
@@ -85,6 +91,7 @@ class Case:
     highest: int = 2
     dtypes: tuple[str, ...] = ("float32",)
     rtol: float = 1e-10
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.primitive.name}-{self.name}" if self.name else self.primitive.name
@@ -93,6 +100,11 @@ class Case:
         """The operands; the same at every call."""
         rng = np.random.default_rng(zlib.crc32(str(self).encode()))
         return [jnp.asarray(operand(rng) if callable(operand) else operand) for operand in self.operands]
+
+
+def each(cases: Sequence[Case]) -> list[Any]:
+    """``cases`` as parameters of a test, named and marked."""
+    return [pytest.param(case, id=str(case), marks=[pytest.mark.slow] if case.slow else []) for case in cases]
 
 
 @dataclass(frozen=True)

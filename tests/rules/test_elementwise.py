@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 from jax.extend.core import primitives
 
-from .checks import Case, between, check, compl, distinct, integers, real
+from .checks import Case, between, check, compl, distinct, each, integers, real, ties
 
 LOW = ("float32", "bfloat16")
 
@@ -35,6 +35,7 @@ UNARY = {  # an interval inside the domain; None where the operand may be any co
     lax.tanh_p: (lax.tanh, (-3.0, 3.0)),
 }
 NOT_COMPLEX = {lax.acosh_p, lax.cbrt_p}
+COMMON = {lax.exp_p, lax.log_p, lax.neg_p, lax.sin_p, lax.sqrt_p, lax.square_p, lax.tanh_p}
 
 BINARY = {
     lax.add_p: lax.add,
@@ -45,14 +46,13 @@ BINARY = {
 }
 
 
-def ties(*shape):
-    """Small integers as float64: many equal ones, and zeros."""
-    return lambda rng: rng.integers(-1, 2, shape).astype(np.float64)
-
-
 CASES = [
     *(Case(p, fn, [between(*domain, 3, 4)], dtypes=LOW) for p, (fn, domain) in UNARY.items()),
-    *(Case(p, fn, [compl(3, 4)], "complex") for p, (fn, _) in UNARY.items() if p not in NOT_COMPLEX),
+    *(
+        Case(p, fn, [compl(3, 4)], "complex", slow=p not in COMMON)
+        for p, (fn, _) in UNARY.items()
+        if p not in NOT_COMPLEX
+    ),
     *(Case(p, fn, [real(3, 4), between(0.5, 2, 3, 4)], dtypes=LOW) for p, fn in BINARY.items()),
     *(Case(p, fn, [compl(3, 4), compl(3, 4)], "complex") for p, fn in BINARY.items()),
     # JAX's derivative of acosh has the other sign where the real part is negative; finite differences do not
@@ -108,6 +108,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", each(CASES))
 def test_rule(case):
     check(case)
