@@ -82,7 +82,7 @@ def test_numbers_and_arrays_of_numpy_are_kept_and_other_objects_are_refused():
 def test_a_finding_is_made_plain_or_refused():
     found = rs.plain(rs.Table("t", ("a",), ((np.int32(1),),)))
     assert found == rs.Table("t", ["a"], [[1]], [])
-    curves = rs.plain(rs.Curves("c", "x", "y", [rs.Series("a", np.arange(2), np.float32([0.5, 1.5]))]))
+    curves = rs.plain(rs.Curves("c", "x", "y", [rs.Series("a", range(2), np.float32([0.5, 1.5]))]))
     assert curves == rs.Curves("c", "x", "y", [rs.Series("a", [0, 1], [0.5, 1.5])])
     with pytest.raises(TypeError, match=r"finding\.rows"):
         rs.plain(rs.Table("t", ["a"], [{"a": 1}]))  # type: ignore[list-item]

@@ -361,7 +361,7 @@ def encode(value: Any) -> Any:
         return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [encode(item) for item in value]
     if hasattr(value, "tolist"):  # an array or scalar of NumPy's or JAX's
         return encode(value.tolist())  # pyright: ignore[reportAttributeAccessIssue]

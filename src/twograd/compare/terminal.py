@@ -155,6 +155,8 @@ def _timing(measurement: Measurement, unit: str) -> str:
 
 def _errors(checks: Sequence[Check]) -> tuple[str, ...]:
     """Of the check against the reference, where there was one; and how many independent witnesses agree."""
+    if not checks:
+        return ()
     agreeing = str(sum(check.independent and check.passed is True for check in checks))
     for check in checks:
         if check.witness == REFERENCE and check.max_ulps is not None:
