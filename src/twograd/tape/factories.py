@@ -107,8 +107,10 @@ def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     return _random(jax.random.uniform, size, dtype, requires_grad)
 
 
-def randint(low: int, high: int, size: tuple[int, ...], dtype: Any = None) -> Tensor:
-    """Integers uniform in [low, high)."""
+def randint(low: int, high: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """Integers uniform in [low, high): ``randint(low, high, size)``, or ``randint(high, size)`` from 0."""
+    if size is None:
+        low, high, size = 0, low, high
     dtype = jax.dtypes.canonicalize_dtype(np.int64) if dtype is None else dtype
     return Tensor(jax.random.randint(_generator.next_key(), tuple(size), low, high, dtype))
 

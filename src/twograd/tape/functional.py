@@ -1,17 +1,19 @@
 """``grad`` and ``value_and_grad`` in JAX's call shapes, on a tape."""
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
 from twograd.rules import carries_gradient
 from twograd.tape import autograd
-from twograd.tape.modes import enable_grad
+from twograd.tape.modes import enable_grad, is_grad_enabled
 from twograd.tape.tensor import Tensor
 
 Argnums = int | Sequence[int]
@@ -24,7 +26,9 @@ def value_and_grad(
 
     ``f`` is given Tensors in place of the arrays in its arguments, so that it may branch on their values; it must
     return a real scalar (a pair ``(scalar, aux)`` with ``has_aux``). Called with arrays it returns arrays. Called with
-    Tensors it returns Tensors, and what it does is recorded in its turn: ``grad(grad(f))`` is the second derivative.
+    a Tensor that requires a gradient, or inside of another function that is being differentiated, it returns Tensors,
+    and what it does is recorded in its turn: ``grad(grad(f))`` is the second derivative. No ``.grad`` is touched: a
+    Tensor that ``f`` merely closes over is a constant, except for an outer derivative.
     """
     check_callable(f, "value_and_grad")
 
@@ -32,35 +36,55 @@ def value_and_grad(
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> Any:
         positions = argument_positions(argnums, len(args))
         flat = [tree_flatten(arg) for arg in args]
-        nested = any(isinstance(leaf, Tensor) for leaves, _ in flat for leaf in leaves)
-        variables: dict[int, list[Any]] = {}
+        given = [leaf for leaf in jax.tree.leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        nested = is_grad_enabled() and (_level.depth > 0 or any(leaf.requires_grad for leaf in given))
+        variables: dict[int, list[Tensor]] = {}
         tensors = []
         for i, (leaves, tree) in enumerate(flat):
             if i in positions:
                 check_differentiable(tree_unflatten(tree, [_array(leaf) for leaf in leaves]), i, False, allow_int)
                 leaves = variables[i] = [_variable(leaf) for leaf in leaves]
             else:
-                leaves = [Tensor(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
+                leaves = map(_wrapped, leaves)
             tensors.append(tree_unflatten(tree, leaves))
-        with enable_grad():
-            result = f(*tensors, **kwargs)
-            value, aux = _split_aux(result) if has_aux else (result, None)
-            check_scalar(_array(value), False)
-            inputs = [leaf for leaves in variables.values() for leaf in leaves if leaf.requires_grad]
-            grads: dict[Tensor, Any] = {}
-            if isinstance(value, Tensor) and value.requires_grad and inputs:
-                found = autograd.grad(value, inputs, create_graph=nested, allow_unused=True)
-                grads = {leaf: g for leaf, g in zip(inputs, found, strict=True) if g is not None}
-        give = (lambda x: x) if nested else _array
-        gradients = [
-            tree_unflatten(flat[i][1], [give(grads[x] if x in grads else _zeros(x)) for x in variables[i]])
-            for i in positions
-        ]
-        gradient = gradients[0] if isinstance(argnums, int) else tuple(gradients)
-        value = give(value)
-        return ((value, jax.tree.map(give, aux)), gradient) if has_aux else (value, gradient)
+        with enable_grad(), _level:
+            result = f(*tensors, **jax.tree.map(_wrapped, kwargs))
+        value, aux = _split_aux(result) if has_aux else (result, None)
+        check_scalar(_array(value), False)
+        gradients = _gradients(value, variables, nested)
+        returned = [tree_unflatten(flat[i][1], gradients[i]) for i in positions]
+        gradient = returned[0] if isinstance(argnums, (int, np.integer)) else tuple(returned)
+        results = ((value, aux) if has_aux else value, gradient)
+        return results if nested else jax.tree.map(_detached if given else _array, results)
 
     return value_and_grad_of_f
+
+
+def _gradients(value: Any, variables: dict[int, list[Tensor]], nested: bool) -> dict[int, list[Any]]:
+    """The gradients of ``value`` with respect to the ``variables``, zero where it does not depend on them."""
+    inputs = [leaf for leaves in variables.values() for leaf in leaves if leaf.requires_grad]
+    if not inputs or not isinstance(value, Tensor) or not value.requires_grad:
+        return {i: list(map(_zeros, leaves)) for i, leaves in variables.items()}
+    found = iter(autograd.grad(value, inputs, create_graph=nested, allow_unused=True))
+    gradients = {i: [next(found) if leaf.requires_grad else None for leaf in leaves] for i, leaves in variables.items()}
+    return {
+        i: [_zeros(x) if g is None else g for x, g in zip(variables[i], gradients[i], strict=True)] for i in variables
+    }
+
+
+class _Level(threading.local):
+    """How many functions that are being differentiated this thread is inside of."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.depth -= 1
+
+
+_level = _Level()
 
 
 def grad(
@@ -79,6 +103,14 @@ def grad(
 
 def _array(leaf: Any) -> Any:
     return leaf._data if isinstance(leaf, Tensor) else leaf
+
+
+def _wrapped(leaf: Any) -> Any:
+    return Tensor(leaf) if isinstance(leaf, jax.Array) else leaf
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def _variable(leaf: Any) -> Tensor:

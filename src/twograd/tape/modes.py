@@ -2,71 +2,126 @@
 
 import contextlib
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 Granularity = Literal["op", "primitive"]
+Recording = Granularity | Literal[False]
 
 
 class _Mode(threading.local):
     """``recording`` is the granularity at which this thread records, or False under ``no_grad``."""
 
     granularity: Granularity = "op"
-    recording: Granularity | Literal[False] = "op"
+    recording: Recording = "op"
 
 
 mode = _Mode()
 
 
-class _set_recording(contextlib.ContextDecorator):
-    """Sets the grad mode inside a ``with`` block, or in every call of a decorated function; the old one comes back."""
+class _GradMode:
+    """Sets whether this thread records, inside a ``with`` block or in every call of a decorated function.
 
-    recording: bool
+    The old mode comes back afterwards. A decorated generator function runs in the mode, its caller between two of its
+    steps does not.
+    """
+
+    enabled: bool
 
     def __init__(self):
-        self._previous: list[Any] = []
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def in_mode(*args, **kwargs):
-            with type(self)():
-                return function(*args, **kwargs)
-
-        return in_mode
+        self._previous: list[Recording] = []  # a stack, for the same object may be entered again
 
     def __enter__(self) -> None:
         self._previous.append(mode.recording)
-        mode.recording = self.recording and mode.granularity
+        _record(self.enabled)
 
     def __exit__(self, *exc_info: Any) -> None:
         mode.recording = self._previous.pop()
 
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return _decorated(function, self.enabled)
 
-class no_grad(_set_recording):
+
+class _Constant(_GradMode):
+    """A mode that can decorate without parentheses: ``@no_grad`` is ``@no_grad()``."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else _decorated(function, cls.enabled)
+
+    def __init__(self, function: None = None):
+        super().__init__()
+
+
+class no_grad(_Constant):
     """Nothing computed inside requires a gradient, whatever its inputs: no node is made and nothing is saved."""
 
-    recording = False
+    enabled = False
 
 
-class enable_grad(_set_recording):
+class enable_grad(_Constant):
     """Recording is on inside, also within a ``no_grad`` block."""
 
-    recording = True
+    enabled = True
 
 
-class set_grad_enabled:
-    """Switches recording on or off: from now on if called as a function, for a block if used in ``with``."""
+class set_grad_enabled(_GradMode):
+    """Switches recording on or off: from now on if called as a function, for a block if used in ``with``, for every
+    call of a function that it decorates."""
 
     def __init__(self, enabled: bool):
-        self._previous = mode.recording
-        mode.recording = bool(enabled) and mode.granularity
+        super().__init__()
+        self.enabled = bool(enabled)
+        self._before: Recording = mode.recording
+        _record(self.enabled)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exc_info: Any) -> None:
-        mode.recording = self._previous
+        mode.recording = self._before
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        mode.recording = self._before
+        return super().__call__(function)
+
+
+def _record(enabled: bool) -> None:
+    mode.recording = mode.granularity if enabled else False
+
+
+def _decorated(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+    def in_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        previous = mode.recording
+        _record(enabled)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            mode.recording = previous
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return in_mode(function, *args, **kwargs)
+
+    @functools.wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        running = in_mode(function, *args, **kwargs)
+        step, value = running.send, None
+        while True:
+            try:
+                produced = in_mode(step, value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                step, value = running.send, (yield produced)
+            except GeneratorExit:
+                in_mode(running.close)
+                raise
+            except BaseException as error:
+                step, value = running.throw, error
+
+    return generator if inspect.isgeneratorfunction(function) else wrapper
 
 
 def is_grad_enabled() -> bool:

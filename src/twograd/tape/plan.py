@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
 from jax.tree_util import tree_flatten
 
 from twograd import rules
@@ -52,8 +52,8 @@ class Plan:
     def pullback(self, with_ct: Mask, wanted: Mask, compiled: bool = True) -> Pullback:
         """A function of ``(*saved, *cts)``, where cts are those of the results in ``with_ct``.
 
-        It returns a cotangent (or None, a zero) per operand in ``wanted``. The form that is not ``compiled`` can be
-        traced: it is what the tape records when derivatives are to be differentiated again.
+        It returns a cotangent per operand in ``wanted``. The form that is not ``compiled`` can be traced: it is what
+        the tape records when derivatives are to be differentiated again.
         """
         key = (with_ct, wanted, compiled)
         pull = self._pullbacks.get(key)
@@ -75,8 +75,8 @@ class Plan:
         def pull(*values):
             given = iter(values[num_saved:])
             cts = [next(given) if present else None for present in with_ct]
-            in_cts = self._backward(values[:num_saved], cts, wanted)
-            return tuple(ct for ct, want in zip(in_cts, wanted, strict=True) if want)
+            in_cts = zip(self._backward(values[:num_saved], cts, wanted), self._avals, wanted, strict=False)
+            return tuple(lax.full(aval.shape, 0, aval.dtype) if ct is None else ct for ct, aval, want in in_cts if want)
 
         return pull
 
@@ -115,11 +115,10 @@ class CompiledPlan(Plan):
         results = self._avals[len(self.wanted) :]
         avals = [self._avals[i] for i in self.positions or ()]
         avals += [aval for aval, present in zip(results, with_ct, strict=True) if present]
-        traced = jax.make_jaxpr(lambda *values: [ct for ct in pull(*values) if ct is not None])(*avals).jaxpr
-        if not traced.eqns and all(atom in traced.invars for atom in traced.outvars if not isinstance(atom, Literal)):
-            sources = [None if isinstance(atom, Literal) else traced.invars.index(atom) for atom in traced.outvars]
-            if None not in sources and len(sources) == sum(self.wanted):
-                return lambda *values: tuple([values[i] for i in sources])
+        traced = jax.make_jaxpr(pull)(*avals).jaxpr
+        if all(isinstance(atom, Var) and atom in traced.invars for atom in traced.outvars):
+            sources = [traced.invars.index(atom) for atom in traced.outvars]
+            return lambda *values: tuple([values[i] for i in sources])
         return jax.jit(pull)
 
 
@@ -133,6 +132,7 @@ class EquationPlan(Plan):
         self.wanted = wanted
         self.num_results = len(eqn.outvars)
         self.differentiable = tuple(rules.carries_gradient(var.aval) for var in eqn.outvars)
+        self._avals = [atom.aval for atom in eqn.invars]
         self._layout = rules.saved_positions(eqn, wanted)
         flat = [i for where in self._layout.values() for i in ([where] if isinstance(where, int) else where)]
         self.positions = tuple(flat) if any(wanted) else None

@@ -8,7 +8,9 @@ import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from twograd import rules
 from twograd.tape.node import AccumulateGrad, Edge, Node
@@ -36,7 +38,7 @@ class Tensor:
     _edge: Edge | None
 
     def __init__(self, data: Any, requires_grad: bool = False):
-        self._data = data
+        self._data = data if isinstance(data, jax.Array) else jnp.asarray(data)
         self._edge = None
         if requires_grad:
             self.requires_grad = True
@@ -62,7 +64,7 @@ class Tensor:
         elif self._edge is None:
             if not rules.carries_gradient(self._data.aval):
                 raise RuntimeError(
-                    "only Tensors of floating point and complex dtype can require gradients; this one has dtype "
+                    "Only Tensors of floating point and complex dtype can require gradients; this one has dtype "
                     f"{self._data.dtype}. Convert it first: x.float()."
                 )
             self._edge = (AccumulateGrad(self), 0)
@@ -108,11 +110,12 @@ class Tensor:
                 )
             if value.shape != self.shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: got {list(value.shape)}, expected {list(self.shape)}"
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                    f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size"
                 )
             if value.dtype != self.dtype:
                 raise RuntimeError(
-                    f"assigned grad has data of a different type: got {value.dtype}, expected {self.dtype}"
+                    f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with dtype '{self.dtype}'"
                 )
         self._edge[0].grad = value
 
@@ -171,6 +174,8 @@ class Tensor:
 
     def item(self) -> Any:
         """The one element as a Python number; waits for it to be computed."""
+        if self._data.size != 1:
+            raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
         return self._data.item()
 
     def numpy(self) -> np.ndarray:
@@ -193,17 +198,18 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self._data.size != 1:
-            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+            values = "more than one value" if self._data.size else "no values"
+            raise RuntimeError(f"Boolean value of Tensor with {values} is ambiguous")
         return bool(self._data)
 
     def __float__(self) -> float:
-        return float(self._data.item())
+        return float(self.item())
 
     def __int__(self) -> int:
-        return int(self._data.item())
+        return int(self.item())
 
     def __complex__(self) -> complex:
-        return complex(self._data.item())
+        return complex(self.item())
 
     def __index__(self) -> int:
         return self._data.__index__()
@@ -221,7 +227,10 @@ class Tensor:
         return copy
 
     def __repr__(self) -> str:
-        body = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(")
+        if isinstance(self._data, Tracer):
+            body = str(self._data)
+        else:
+            body = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(")
         suffix = "" if self.dtype in (np.float32, np.int32, np.bool_) else f", dtype={self.dtype}"
         if self.grad_fn is not None:
             return f"tensor({body}{suffix}, grad_fn=<{self.grad_fn.name()}>)"
