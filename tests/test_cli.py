@@ -169,6 +169,17 @@ def test_a_run_resumes_in_its_folder(capsys, good, tmp_path):
     assert "good" in second[1]
 
 
+def test_results_are_kept_when_drawing_fails(capsys, good, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(commands, "_draw", broken)
+    code, _, err = twograd(capsys, "report", "-q", "--only", good, *FAST, "--out", str(tmp_path / "out"))
+    assert code == 3
+    assert f"`twograd plot {tmp_path / 'out'}` draws them again" in err
+    assert (tmp_path / "out" / "results.json").is_file()
+
+
 # --- exit codes -------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +191,7 @@ def test_a_run_resumes_in_its_folder(capsys, good, tmp_path):
         (["bench", "--engines", "tap"], "unknown engine 'tap'. Did you mean 'tape'?"),
         (["bench", "--engines", "caffe2"], "unknown engine 'caffe2'. There are: autograd, graph, "),
         (["check", "--device", "gpu"], "no GPU here that JAX can use; run with --device cpu"),
+        (["check", "--json", "/"], "--json / is a folder; give the name of a file in it."),
         (["plot", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)."),
     ],
 )

@@ -30,6 +30,13 @@ def test_a_comparison_is_found_by_name_and_by_path(tmp_path):
     assert (by_path.name, by_path.question, by_path.description) == ("mine", "Why?", "Because.")
 
 
+def test_two_files_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "op_chain.py"
+    path.write_text("")
+    with pytest.raises(CompareError, match=r"op_chain.py and \S+op_chain.py have the same name in the results"):
+        program.find(["op_chain", str(path)])
+
+
 def test_an_unknown_name_suggests_the_nearest():
     with pytest.raises(CompareError, match=r"unknown comparison 'op_chian'. Did you mean 'op_chain'\?"):
         program.find(["op_chian"])

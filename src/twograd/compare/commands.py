@@ -7,7 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import importlib.util
+import importlib
 import json
 import sys
 import tempfile
@@ -53,7 +53,11 @@ def report(options: Options) -> int:
     if options.out is None:
         options.out = f"results/{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H-%M-%SZ}"
     results = _run(options, timed=True)
-    written = _draw(results, Path(options.out))
+    try:
+        written = _draw(results, Path(options.out))
+    except Exception:
+        print(f"twograd: the results are kept; `twograd plot {options.out}` draws them again.", file=sys.stderr)
+        raise
     if options.json != "-":
         terminal.show_outcome(terminal.console(options.color), results)
         print(written)
@@ -99,6 +103,8 @@ def _run(options: Options, timed: bool) -> Results:
     json_path = None if options.json in (None, "-") else Path(options.json)
     if json_path is not None:
         writable_folder(str(json_path.parent))
+        if json_path.is_dir():
+            raise CompareError(f"--json {options.json} is a folder; give the name of a file in it.")
     budget = getattr(options, "budget", None) or (runner.QUICK_BUDGET if options.quick else None)
     with _progress(options) as progress:
         results = runner.run(declarations, settings, out, budget, progress)
@@ -139,7 +145,5 @@ def _progress(options: Options) -> Iterator[runner.Progress]:
 
 
 def _draw(results: Results, out: Path) -> Path:
-    """Writes the report beside the results and returns the path of what to open."""
-    if importlib.util.find_spec("twograd.compare.report") is None:
-        return out / runner.RESULTS_FILE
+    """Writes the report beside the results and returns the path of what to open. Only here is matplotlib needed."""
     return importlib.import_module("twograd.compare.report").write_report(results, out)

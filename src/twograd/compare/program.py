@@ -153,7 +153,12 @@ def find(names: Sequence[str] = ()) -> list[Declaration]:
     known = {path.stem: path for path in sorted(directory().glob("*.py")) if not path.stem.startswith("_")}
     if not names:
         return [_read(path) for path in known.values()]
-    return [_read(_resolve(name, known)) for name in dict.fromkeys(names)]
+    paths = {path.resolve(): path for path in (_resolve(name, known) for name in names)}.values()
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        if by_name.setdefault(path.stem, path) is not path:
+            raise CompareError(f"{by_name[path.stem]} and {path} have the same name in the results; rename one.")
+    return [_read(path) for path in paths]
 
 
 def directory() -> Path:
