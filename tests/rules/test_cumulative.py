@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from jax import lax
+from jax import numpy as jnp
 
-from .checks import Case, check, compl, distinct, each, real, ties
+from .checks import Case, check, compl, distinct, each, our_vjp, real, ties
 
 LOW = ("float32", "bfloat16")
 
@@ -46,3 +47,23 @@ CASES = [
 @pytest.mark.parametrize("case", each(CASES))
 def test_rule(case):
     check(case)
+
+
+@pytest.mark.parametrize("x", [[-np.inf, -np.inf, 0, 1], [0, np.inf, 1, -np.inf], [-np.inf] * 4, [np.inf] * 4], ids=str)
+def test_cumlogsumexp_of_infinities_has_a_finite_derivative(x):
+    """JAX's is NaN after a leading -inf, and grows with what stands beside +inf."""
+
+    def first(x):
+        return our_vjp(lambda x: (lax.cumlogsumexp(x),), [x], [jnp.ones(4)])
+
+    x = jnp.array(x, jnp.float32)
+    (found,), (second,) = first(x), our_vjp(first, [x], [jnp.ones(4)])
+    assert np.all((found >= 0) & (found <= 10))
+    assert np.all(np.isfinite(second))
+
+
+def test_nan_stays_nan():
+    x = jnp.array([1.0, np.nan, 2.0, 3.0])
+    for fn in (lax.cumlogsumexp, lax.cumprod, lambda x: lax.reduce_max(x, [0]), lambda x: lax.reduce_prod(x, [0])):
+        (found,) = our_vjp(lambda x, fn=fn: (fn(x),), [x], [jnp.ones_like(fn(x))])
+        assert np.any(np.isnan(found))

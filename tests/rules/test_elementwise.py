@@ -1,11 +1,13 @@
 """Arithmetic, powers, exponential and trigonometric functions, selection, complex numbers, conversion."""
 
+import jax
 import numpy as np
 import pytest
 from jax import lax
+from jax import numpy as jnp
 from jax.extend.core import primitives
 
-from .checks import Case, between, check, compl, distinct, each, integers, real, ties
+from .checks import Case, between, check, compl, distinct, each, integers, jax_vjp, our_vjp, real, ties
 
 LOW = ("float32", "bfloat16")
 
@@ -111,3 +113,99 @@ CASES = [
 @pytest.mark.parametrize("case", each(CASES))
 def test_rule(case):
     check(case)
+
+
+# --- where formulas lose digits ---------------------------------------------------------------------------------------
+
+SIZES = [
+    0.0,
+    1e-40,
+    1e-30,
+    1e-20,
+    1e-10,
+    1e-3,
+    0.5,
+    1 - 6e-8,
+    1,
+    1 + 1.2e-7,
+    2,
+    5,
+    9,
+    20,
+    60,
+    88,
+    100,
+    1e5,
+    1e20,
+    3e38,
+    np.inf,
+]
+HARD = np.array([sign * size for size in SIZES for sign in (1, -1)], np.float32)
+HARD_COMPLEX = np.array([0, 1e-30, 1e-30j, 1e-20 + 1e-20j, 1, -1j, 3 - 4j, 1e10j, 1e19 + 1e19j, 1e30], np.complex64)
+EVERY = np.meshgrid(HARD, HARD)
+WHOLE = np.meshgrid(HARD, np.arange(-3, 4, dtype=np.int32))
+
+AT_HARD_POINTS = {
+    "abs": (lax.abs, [HARD]),
+    "abs-complex": (lax.abs, [HARD_COMPLEX]),
+    "atan2": (lax.atan2, EVERY),
+    "div": (lax.div, EVERY),
+    "expm1": (lax.expm1, [HARD]),
+    "log1p": (lax.log1p, [HARD]),
+    "logistic": (lax.logistic, [HARD]),
+    "max": (lax.max, EVERY),
+    "mul": (lax.mul, EVERY),
+    "pow": (lax.pow, EVERY),
+    "pow-integer": (lax.pow, WHOLE),
+    "rem": (lax.rem, EVERY),
+    "rsqrt": (lax.rsqrt, [HARD]),
+    "sqrt": (lax.sqrt, [HARD]),
+    "tanh": (lax.tanh, [HARD]),
+    "sqrt-complex": (lax.sqrt, [HARD_COMPLEX]),
+}
+# The slope of tanh, 1 - out², keeps all digits of its own derivative at 0; it has fewer where out² is complex and near 1.
+SWEEP_OF_HARD_POINTS = {p.name: (fn, [HARD]) for p, (fn, _) in UNARY.items() if p.name not in AT_HARD_POINTS} | {
+    f"{p.name}-complex": (fn, [HARD_COMPLEX])
+    for p, (fn, _) in UNARY.items()
+    if p not in NOT_COMPLEX and p is not lax.tanh_p
+}
+
+
+def check_hard_points(fn, operands):
+    """In float32 our derivative is finite wherever JAX's is, and not further from JAX's in float64 than JAX's is."""
+
+    def derivatives(side, wide):
+        types = {np.dtype(np.float32): np.float64, np.dtype(np.complex64): np.complex128} if wide else {}
+        xs = [jnp.asarray(x.ravel().astype(types.get(x.dtype, x.dtype))) for x in operands]
+        wrt = [i for i, x in enumerate(xs) if np.issubdtype(x.dtype, np.inexact)]
+
+        def of_wrt(*given):
+            full = list(xs)
+            for i, x in zip(wrt, given, strict=True):
+                full[i] = x
+            return (fn(*full),)
+
+        given = [xs[i] for i in wrt]
+        return jax.jit(lambda given: side(of_wrt, given, [jnp.ones_like(of_wrt(*given)[0])]))(given)
+
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        for ours, theirs, truth in zip(
+            derivatives(our_vjp, False), derivatives(jax_vjp, False), derivatives(jax_vjp, True), strict=True
+        ):
+            ours, theirs, truth = (np.asarray(ct) for ct in (ours, theirs, truth))
+            assert np.all(np.isfinite(ours) | ~np.isfinite(theirs)), "not finite where JAX's is"
+            seen = np.isfinite(ours) & np.isfinite(theirs) & np.isfinite(truth)
+            our_error, their_error = (np.abs(ct[seen] - truth[seen]) for ct in (ours, theirs))
+            bound = 2 * their_error + 4 * np.finfo(np.float32).eps * np.abs(truth[seen]) + np.finfo(np.float32).tiny
+            assert np.all(our_error <= bound), "less accurate than JAX"
+
+
+@pytest.mark.parametrize("name", AT_HARD_POINTS)
+def test_a_derivative_is_as_accurate_as_jax_at_hard_points(name):
+    check_hard_points(*AT_HARD_POINTS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEP_OF_HARD_POINTS)
+def test_every_derivative_is_as_accurate_as_jax_at_hard_points(name):
+    check_hard_points(*SWEEP_OF_HARD_POINTS[name])
