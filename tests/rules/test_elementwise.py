@@ -163,7 +163,7 @@ AT_HARD_POINTS = {
     "tanh": (lax.tanh, [HARD]),
     "sqrt-complex": (lax.sqrt, [HARD_COMPLEX]),
 }
-# The slope of tanh, 1 - out², keeps all digits of its own derivative at 0; it has fewer where out² is complex and near 1.
+# The slope 1 - out² of tanh keeps all digits of its own derivative at 0; it has fewer where a complex out² is near 1.
 SWEEP_OF_HARD_POINTS = {p.name: (fn, [HARD]) for p, (fn, _) in UNARY.items() if p.name not in AT_HARD_POINTS} | {
     f"{p.name}-complex": (fn, [HARD_COMPLEX])
     for p, (fn, _) in UNARY.items()
