@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import X64
@@ -75,10 +76,10 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 edges.append(edge)
         plan = find(tuple(key))
         if plan is None:
-            if recording == "primitive":
-                return record_primitives(function, values, [a._edge if type(a) is Tensor else None for a in args])
             wanted = [recording and type(arg) is Tensor and arg._edge is not None for arg in args]
             try:
+                if recording == "primitive":
+                    return record_primitives(function, values, [a._edge if type(a) is Tensor else None for a in args])
                 plan = plans[tuple(key)] = CompiledPlan(function, [v.aval for v in values], tuple(map(bool, wanted)))
             except Exception as error:
                 return _retry_structured(function, args, {}, error)
@@ -134,7 +135,7 @@ def _scalar(kind: type, value: Any) -> Tensor:
         tensor = make_tensor(array, None)
         if len(_scalars) >= MAX_SCALARS:
             _scalars.clear()
-        if not isinstance(array, jax.core.Tracer):
+        if not isinstance(array, Tracer):
             _scalars[key] = tensor
     return tensor
 
@@ -173,13 +174,13 @@ def _retry_structured(function: Any, args: tuple[Any, ...], kwargs: dict[str, An
     """Tracing failed with Python numbers as data: takes them as structure, and remembers it if that works."""
     numbers = SCALARS.intersection(map(type, (*args, *kwargs.values())))
     if function in _structural or not numbers - {bool}:
-        raise error
+        raise _explained(error, function, args, kwargs)
     _structural.add(function)
     try:
         return _apply_structured(function, args, kwargs)
     except Exception as second:
         _structural.discard(function)
-        raise second from None
+        raise _explained(second, function, args, kwargs) from None
 
 
 @functools.lru_cache(maxsize=MAX_FUNCTIONS)
@@ -199,6 +200,30 @@ def _specialise(
 
 def _count(argument: Any) -> int:
     return tree_structure(argument).num_leaves
+
+
+HINTS = {
+    "broadcast": "Shapes are aligned from the right, and there sizes must be equal or 1: see reshape, unsqueeze, mT.",
+    "contracting": "The sizes that are summed over must be equal: see mT, transpose, reshape.",
+    "dtype": "Other dtypes: x.float(), x.int(), x.bool(), x.to(dtype).",
+}
+
+
+def _explained(error: Exception, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+    """``error`` with a note of the op, its operands' types, and what to do about some frequent mistakes."""
+    given = [str(jax.tree.map(_type_of, arg)) for arg in args]
+    given += (f"{name}={jax.tree.map(_type_of, value)}" for name, value in kwargs.items())
+    hints = [hint for word, hint in HINTS.items() if word in str(error)]
+    # What an inner call has noted says less: it has the operands only.
+    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith("In the op ")]
+    error.add_note(" ".join([f"In the op {_name(function)}({', '.join(given)}).", *hints[:1]]))
+    return error
+
+
+def _type_of(argument: Any) -> str:
+    if isinstance(argument, Tensor):
+        return argument._data.aval.str_short()
+    return jax.typeof(argument).str_short() if isinstance(argument, (jax.Array, np.ndarray)) else repr(argument)
 
 
 def _name(function: Any) -> str:

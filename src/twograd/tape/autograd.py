@@ -131,6 +131,10 @@ def _roots(outputs: Tensors, cotangents: Cotangents, create_graph: bool) -> tupl
     return edges, cts
 
 
+def _converted(x: Tensor, dtype: Any) -> Tensor:
+    return apply(jnp.astype, x, dtype)
+
+
 def _is_complex(x: Tensor) -> bool:
     return jnp.issubdtype(x.dtype, jnp.complexfloating)
 
@@ -155,5 +159,5 @@ def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> An
             f"grad_output[{i}] has a dtype of {ct.dtype} and output[{i}] has a dtype of {out.dtype}."
         )
     if ct.dtype != out.dtype:
-        ct = apply(jnp.astype, ct, out.dtype)
+        ct = _converted(ct, out.dtype)
     return ct if create_graph else ct._data

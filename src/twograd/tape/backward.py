@@ -82,7 +82,7 @@ def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> S
 def _recorded_pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
     """The same, as an op on Tensors: its operands are the cotangents, and the saved values with their own history."""
     saved = _take_saved(node, keep)
-    history = node.next_functions + tuple((node, i) for i in range(node.num_results))
+    history: list[Any] = [*node.next_functions, *((node, i) for i in range(node.num_results))]
     tensors = [
         make_tensor(value, history[i] if history[i][0] is not None and carries_gradient(value.aval) else None)
         for value, i in zip(saved, node.plan.positions or (), strict=True)

@@ -45,6 +45,7 @@ class Plan:
     positions: tuple[int, ...] | None
     differentiable: Mask
     forward: Callable[..., list[Any]]
+    _avals: list[Any]  # of the operands first
 
     def __init__(self) -> None:
         self._pullbacks: dict[tuple[Mask, Mask, bool], Pullback] = {}
@@ -177,6 +178,11 @@ def trace_op(function: Callable[..., Any], avals: Sequence[Any]) -> tuple[Closed
     def traced(*arrays):
         nonlocal leaves, out_tree
         results, out_tree = tree_flatten(function(*arrays))
+        if any(hasattr(type(leaf), "__twograd_function__") for leaf in results):
+            raise TypeError(
+                "a function of arrays returned a Tensor, because it closes over one, which no gradient would reach. "
+                "Make that an argument, or use its .array as a constant."
+            )
         leaves = [RESULT if isinstance(leaf, jax.Array) else leaf for leaf in results]
         return [leaf for leaf in results if isinstance(leaf, jax.Array)]
 

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 from jax.tree_util import tree_unflatten
@@ -29,7 +30,7 @@ def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges
     env.update(zip(jaxpr.invars, zip(arrays, edges, strict=True), strict=True))
 
     def read(atom):
-        return (np.asarray(atom.val, atom.aval.dtype), None) if isinstance(atom, Literal) else env[atom]
+        return (np.asarray(atom.val, atom.aval.dtype), None) if isinstance(atom, Literal) else env[atom]  # pyright: ignore
 
     for eqn in jaxpr.eqns:
         operands, operand_edges = zip(*map(read, eqn.invars), strict=True) if eqn.invars else ((), ())
@@ -38,8 +39,9 @@ def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges
         node = make_node(plan, [*operands, *results], operand_edges)
         for i, var in enumerate(eqn.outvars):
             env[var] = (results[i], (node, i) if node is not None and plan.differentiable[i] else None)
-    outs = iter(jaxpr.outvars)
-    return tree_unflatten(out_tree, [make_tensor(*read(next(outs))) if leaf is RESULT else leaf for leaf in leaves])
+    outs = map(read, jaxpr.outvars)
+    tensors = (make_tensor(jnp.asarray(data), edge) for data, edge in outs)
+    return tree_unflatten(out_tree, [next(tensors) if leaf is RESULT else leaf for leaf in leaves])
 
 
 def make_node(plan: Plan, values: Sequence[Any], operand_edges: Sequence[Edge | None]) -> Node | None:

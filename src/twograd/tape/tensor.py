@@ -67,7 +67,7 @@ class Tensor:
                     "Only Tensors of floating point and complex dtype can require gradients; this one has dtype "
                     f"{self._data.dtype}. Convert it first: x.float()."
                 )
-            self._edge = (AccumulateGrad(self), 0)
+            self._edge = (AccumulateGrad(self), 0)  # pyright: ignore[reportAttributeAccessIssue] # the last of all nodes
 
     @property
     def is_leaf(self) -> bool:
