@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Var
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -67,8 +68,16 @@ def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> S
     results = list(outs)
     position = {var: i for i, var in reversed(list(enumerate(results, len(jaxpr.invars)))) if isinstance(var, Var)}
     position.update((var, i) for i, var in enumerate(traced.jaxpr.invars))
+    # An operand that was made strongly typed is the same number: nothing new to keep.
+    strong = {
+        eqn.outvars[0]: eqn.invars[0]
+        for eqn in traced.jaxpr.eqns
+        if eqn.primitive is lax.convert_element_type_p and eqn.invars[0].aval.dtype == eqn.outvars[0].aval.dtype
+    }
     sources: list[Any] = []
     for atom in residuals:
+        if not isinstance(atom, Literal):
+            atom = strong.get(atom, atom)
         if isinstance(atom, Literal):
             sources.append(atom)
             continue

@@ -12,7 +12,9 @@ from jax import lax
 
 from twograd.errors import FREED
 from twograd.rules import carries_gradient
+from twograd.tape import chain
 from twograd.tape.apply import apply
+from twograd.tape.chain import settled
 from twograd.tape.node import AccumulateGrad, Edge, Node
 from twograd.tape.plan import add
 from twograd.tape.tensor import Tensor, make_tensor
@@ -49,13 +51,15 @@ def backward_pass(
             ct_env[node] = buffer = [None] * node.num_results
             heappush(ready, (node.order, node))
         previous = buffer[output_nr]
-        buffer[output_nr] = ct if previous is None else sum_of(previous, ct)
+        buffer[output_nr] = ct if previous is None else sum_of(settled(previous), settled(ct))
 
     for edge, ct in zip(roots, cts, strict=True):
         accumulate(edge, ct)
     while ready:
         node = heappop(ready)[1]
         out_cts = ct_env.pop(node)
+        if node.retained is not None or type(node) is AccumulateGrad:
+            out_cts = [settled(ct) for ct in out_cts]
         if node.retained is not None:
             node.retained.update((i, added(node.retained[i], ct)) for i, ct in enumerate(out_cts) if i in node.retained)
         if needed is not None:
@@ -74,8 +78,9 @@ def backward_pass(
 def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
     """The cotangents for the edges of ``node``, by value."""
     saved = _take_saved(node, keep)
-    if needed is None and len(cts) == 1:
-        return node.plan.pull(*saved, cts[0])
+    if needed is None and cts[0] is not None and (len(cts) == 1 or all(ct is None for ct in cts[1:])):
+        return chain.pull(node.plan, cts[0], saved)
+    cts = [settled(ct) for ct in cts]
     return _aligned(node, cts, needed, lambda pullback, cts: pullback(*saved, *cts), compiled=True)
 
 

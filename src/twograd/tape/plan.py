@@ -67,8 +67,23 @@ class Plan:
 
     @functools.cached_property
     def pull(self) -> Pullback:
-        """The pullback of an op with one result, for all operands that want a cotangent."""
-        return self.pullback((True,), self.wanted)
+        """The pullback from the first result alone, for all operands that want a cotangent."""
+        return self.pullback((True, *[False] * (self.num_results - 1)), self.wanted)
+
+    @functools.cached_property
+    def traceable_pull(self) -> Pullback:
+        """The same, to be traced as a part of something bigger."""
+        return self.pullback((True, *[False] * (self.num_results - 1)), self.wanted, compiled=False)
+
+    @functools.cached_property
+    def compiles(self) -> bool:
+        """Whether ``pull`` is a compiled call, not a rule called by value or a cotangent merely passed on."""
+        return hasattr(self.pull, "lower")
+
+    @functools.cached_property
+    def chains(self) -> bool:
+        """Whether ``pull`` may be put off and done together with the next op's; see ``chain.py``."""
+        return self.compiles and sum(self.wanted) == 1
 
     def _make_pullback(self, with_ct: Mask, wanted: Mask) -> Pullback:
         num_saved = len(self.positions or ())
