@@ -47,8 +47,9 @@ def of_comparison(comparison: ComparisonResult, engines: Sequence[EngineInfo], s
     ends = [(case, f"{comparison.name}, {case.name}") for case in (cases if len(cases) < 2 else (cases[0], cases[-1]))]
     for case, note in ends:
         yield steady_times(case, note, setup)
+    pairs = sentences.pairs(engines, comparison.cases)
     for case, note in ends:
-        yield cumulative_times(case, sentences.pairs(engines, [case]), note, setup)
+        yield cumulative_times(case, pairs, note, setup)
     for case, note in ends:
         if (chart := one_time_costs(case, note, setup)) is not None:
             yield chart
@@ -122,7 +123,7 @@ def one_time_costs(case: CaseResult, note: str, setup: str) -> Chart | None:
         return None
     rows.reverse()  # the first on top
     totals = [sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages) for row in rows]
-    unit = common_unit([max(totals) / 10], SECONDS)
+    unit = common_unit([max(totals)], SECONDS)
     figure, axes = style.new_axes(height=1.14 + 0.28 * len(rows), left=1.12, right=0.82, top=0.36)
     for y, row in enumerate(rows):
         left = 0.0
@@ -214,14 +215,15 @@ def _mark_crossing(axes: "Axes", even: stats.Interval, height: float, text: str)
     )  # fmt: skip
     place = math.log(even.estimate / low) / math.log(high / low)
     width = 0.0185 * len(text)
-    start = min(max(place - width / 2, 0.01), 1 - width)
+    start = place + 0.015 if place + width < 1 else max(place - 0.015 - width, 0.01)
     edge = _free_edge(axes, start, start + width)
     axes.plot(
         [even.estimate] * 2, [height, axes.get_ylim()[edge]], color=style.INK.light, linewidth=0.8,
         linestyle="dotted", marker="", label="_crossing line",
     )  # fmt: skip
     axes.text(
-        start, (0.025, 0.975)[edge], text, transform=axes.transAxes, ha="left", va=("bottom", "top")[edge],
+        start if start > place else start + width, (0.025, 0.975)[edge], text, transform=axes.transAxes,
+        ha="left" if start > place else "right", va=("bottom", "top")[edge],
         fontsize=style.FONT - 1.5, label="_crossing text",
     )  # fmt: skip
 
@@ -317,9 +319,10 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
     for position, (line, series, look) in enumerate(zip(points, found.series, looks, strict=True)):
         many, every = len(line) > 24, max(1, len(line) // 8)
         axes.plot(
-            [x for x, _ in line], [y for _, y in line], color=look.color.light, linestyle=look.line, marker=look.marker,
-            markevery=(position * every // len(looks), every) if many else 1, markersize=4.5,
-            linewidth=1.3 if many else 1.6, label=plain(series.label),
+            [x for x, _ in line], [y for _, y in line], color=look.color.light, marker=look.marker, markersize=4.5,
+            linestyle="solid" if many else look.line,  # dashes that cover one another are noise
+            linewidth=1.1 if many else 1.6, label=plain(series.label),
+            markevery=(position * every // len(looks), every) if many else 1,
         )  # fmt: skip
     if xs:
         if found.x_scale == "log":

@@ -212,23 +212,26 @@ def _section(comparison: ComparisonResult, results: Results, drawn: list[Drawn],
 
 
 def program_text(source: str) -> str:
-    """The functions that ``Comparison(loss=..., variants=...)`` names, out of a comparison's file; else nothing."""
+    """The functions that ``Comparison(loss=..., variants=...)`` names in a file, and those that they use."""
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
-    named = [
-        node.id
+    wanted = [
+        keyword.value
         for call in ast.walk(module)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Comparison"
         for keyword in call.keywords
         if keyword.arg in ("loss", "variants")
-        for node in ast.walk(keyword.value)
-        if isinstance(node, ast.Name)
     ]
-    found = [functions[name] for name in dict.fromkeys(named) if name in functions]
-    return "\n\n\n".join(text for node in found if (text := ast.get_source_segment(source, node)))
+    used: set[str] = set()
+    while wanted:
+        names = {node.id for node in ast.walk(wanted.pop()) if isinstance(node, ast.Name)} & functions.keys()
+        wanted += [functions[name] for name in names - used]
+        used |= names
+    texts = (ast.get_source_segment(source, node) for name, node in functions.items() if name in used)
+    return "\n\n\n".join(text for text in texts if text)
 
 
 def _shown(finding: Finding, drawn: list[Drawn]) -> Shown | None:

@@ -41,8 +41,7 @@ def about(comparison: ComparisonResult, engines: Sequence[EngineInfo]) -> list[s
     sentences = _ranking(cases)
     for compiled, recording in pairs(engines, cases):
         for case in ends:
-            sentences += _ratio_sentence(case, recording, compiled)
-            sentences += _break_even_sentence(case, compiled, recording)
+            sentences += _pair_sentence(case, compiled, recording)
     return [*sentences, *_noise(cases)]
 
 
@@ -165,18 +164,6 @@ def _across(cases: Sequence[tuple[str, CaseResult]], slower: str, faster: str) -
     ]
 
 
-def _ratio_sentence(case: CaseResult, slower: str, faster: str) -> list[str]:
-    a, b = timed(case, slower), timed(case, faster)
-    if a is None or b is None:
-        return []
-    found = stats.ratio(a.stages[GRADIENT], b.stages[GRADIENT])
-    return [
-        f"{at(case)} a steady gradient by {code(slower)} takes {with_interval(found)} times as long as by "
-        f"{code(faster)} ({duration(median(a))} against {duration(median(b))}, n = {samples(a, b)})"
-        f"{_no_clear_difference(found)}."
-    ]
-
-
 def _no_clear_difference(ratio: stats.Interval) -> str:
     return "" if stats.clearly_different(ratio) else ": no clear difference"
 
@@ -251,23 +238,28 @@ def falls_behind(case: CaseResult, compiled: str, recording: str) -> bool:
     return a is not None and b is not None and found is not None and found.estimate == 1 and median(a) > median(b)
 
 
-def _break_even_sentence(case: CaseResult, compiled: str, recording: str) -> list[str]:
+def _pair_sentence(case: CaseResult, compiled: str, recording: str) -> list[str]:
+    """How much faster ``compiled`` is once all is built, and when it has made up for what it pays for that."""
     cold, warm = break_even(case, compiled, recording), break_even(case, compiled, recording, warm=True)
     a, b = timed(case, compiled), timed(case, recording)
     if cold is None or warm is None or a is None or b is None:
         return []
-    sentence = (
-        f"{at(case)}, from empty caches, {catches_up(case, compiled, recording)}: what is paid once is "
+    steady = stats.ratio(b.stages[GRADIENT], a.stages[GRADIENT])
+    found = [
+        f"{at(case)} a steady gradient by {code(recording)} takes {with_interval(steady)} times as long as by "
+        f"{code(compiled)} ({duration(median(b))} against {duration(median(a))}, n = {samples(b, a)})"
+        f"{_no_clear_difference(steady)}.",
+        f"From empty caches, {catches_up(case, compiled, recording)}: what is paid once is "
         f"{duration(stats.one_time_cost(a))} for {code(compiled)} and {duration(stats.one_time_cost(b))} for "
-        f"{code(recording)}"
-    )
+        f"{code(recording)}.",
+    ]
     warmth_matters = stats.one_time_cost(b) > 0.2 * stats.one_time_cost(a) and warm.estimate > 1.1 * cold.estimate
     if warmth_matters and math.isfinite(warm.estimate):
-        sentence += (
-            f". Where {code(recording)} has met these ops before, it takes {gradients(warm.estimate)} "
-            f"({steps_interval(warm)})"
+        found.append(
+            f"Where {code(recording)} has met these ops before, it takes {gradients(warm.estimate)} "
+            f"({steps_interval(warm)})."
         )
-    return [f"{sentence}."]
+    return [" ".join(found)]
 
 
 def _break_even_range(cases: Sequence[tuple[str, CaseResult]], engines: Sequence[EngineInfo]) -> list[str]:
