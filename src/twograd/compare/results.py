@@ -186,7 +186,7 @@ Finding = Table | Curves | Observation | Listing
 class ComparisonResult:
     """One comparison file. ``status`` is ``failed`` where the file or the harness raised; ``error`` then says what.
 
-    A row that fails or disagrees does not fail its comparison. ``skipped`` comparisons ran out of the time budget.
+    A row that fails or disagrees does not fail its comparison. ``skipped``: no time was left, or its data are missing.
     """
 
     name: str

@@ -39,6 +39,7 @@ from twograd.compare.results import (
     plain,
     save,
 )
+from twograd.data import DataError, MissingData
 
 RESULTS_FILE = "results.json"
 
@@ -106,7 +107,9 @@ def run_comparison(
         return result
     try:
         _fill(result, declaration.load(), settings, engines, infos, start + seconds, progress)
-    except CompareError as error:
+    except MissingData as missing:
+        result.status, result.error = "skipped", f"it needs data that are not here: {missing}"
+    except (CompareError, DataError) as error:
         result.status, result.error = "failed", str(error)
     except Exception as error:
         result.status, result.error = "failed", _describe(error, declaration.path)
