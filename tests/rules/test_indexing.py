@@ -169,9 +169,9 @@ CASES = [
     Case(lax.top_k_p, lambda x: lax.top_k(x, 0), [distinct(5)], "none"),
     Case(lax.approx_top_k_p, lambda x: lax.approx_max_k(x, 3), [distinct(2, 6)], "max"),
     Case(lax.approx_top_k_p, lambda x: lax.approx_min_k(x, 2, reduction_dimension=0), [distinct(6, 2)], "min"),
-    *writes(lax.scatter_add_p, lax.scatter_add, QUICK),
+    *writes(lax.scatter_add_p, lax.scatter_add, ("duplicates", "fill", "batching axes")),
     *writes(lax.scatter_mul_p, lax.scatter_mul, ("unique",)),
-    *writes(lax.scatter_mul_p, lax.scatter_mul, ("duplicates", "clipped windows", "batching axes"), order=0),
+    *writes(lax.scatter_mul_p, lax.scatter_mul, ("duplicates",), order=0),
     *writes(lax.scatter_p, lax.scatter, QUICK),
     *writes(lax.scatter_sub_p, lax.scatter_sub, ("duplicates", "fill")),
     *(case for p, fn in EXTREMA for case in writes(p, fn, ("duplicates", "dropped windows"), DISTINCT)),
@@ -179,9 +179,9 @@ CASES = [
 ]
 
 SWEEP = [
-    *writes(lax.scatter_add_p, lax.scatter_add, REST, dtypes=REAL),
+    *writes(lax.scatter_add_p, lax.scatter_add, suffix=", all", dtypes=REAL),
     *writes(lax.scatter_add_p, lax.scatter_add, draws=COMPLEX, suffix=", complex"),
-    *writes(lax.scatter_mul_p, lax.scatter_mul, REST, order=0, dtypes=REAL),
+    *writes(lax.scatter_mul_p, lax.scatter_mul, (*REST, "clipped windows", "batching axes"), order=0, dtypes=REAL),
     *writes(lax.scatter_mul_p, lax.scatter_mul, SHARED, COMPLEX, ", complex", order=0),
     *writes(lax.scatter_p, lax.scatter, REST, dtypes=REAL),
     *writes(lax.scatter_p, lax.scatter, draws=COMPLEX, suffix=", complex"),

@@ -30,6 +30,17 @@ def tied(x, y):
     return unlisted["tie"].bind(x, y * 2)
 
 
+VARIANTS = (
+    "complex",
+    "empty",
+    "interior",
+    "negative into interior",
+    "nothing",
+    "operand alone",
+    "rank 0",
+    "to nothing",
+)
+"""The names of the cases that only the long sweep has."""
 CASES = [
     Case(lax.broadcast_in_dim_p, broadcast((2, 3), (1,)), [real(3)], "new axis before", dtypes=REAL),
     Case(lax.broadcast_in_dim_p, broadcast((3, 2), (0,)), [real(3)], "new axis after"),
@@ -88,8 +99,17 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+SWEEP = [case for case in CASES if case.name in VARIANTS]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in SWEEP], ids=str)
 def test_rule(case):
+    check(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SWEEP, ids=str)
+def test_rule_everywhere(case):
     check(case)
 
 
