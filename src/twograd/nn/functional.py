@@ -766,7 +766,7 @@ def _class_axis(name, input):
     return min(1, input.ndim - 1)
 
 
-def _at_class(name, values, target, weight, ignore_index, axis):
+def _at_class(name, values, target, weight, ignore_index, axis) -> tuple[Array, Array, Array]:
     """``values`` and ``weight`` at each target's class (NaN for a class out of range), and which targets are kept.
 
     Picks by a mask over the classes rather than by a gather: the mask fuses with the softmax around it, and its
@@ -785,7 +785,7 @@ def _at_class(name, values, target, weight, ignore_index, axis):
     picked = jnp.sum(_where(chosen, values, 0), axis)
     in_range = lax.eq(target, lax.clamp(target.dtype.type(0), target, target.dtype.type(values.shape[axis] - 1)))
     picked = _where(in_range, picked, math.nan)
-    class_weight = None
+    class_weight: Array = None
     if weight is not None:
         class_weight = jnp.sum(
             _where(chosen, jnp.broadcast_to(_along(weight, axis, values.ndim), values.shape), 0), axis
