@@ -73,7 +73,7 @@ def test_a_split_leaves_nothing_out_and_shares_nothing():
 
 @pytest.mark.parametrize("test", [0, 1797, -1])
 def test_a_split_needs_images_on_both_sides(test):
-    with pytest.raises(ValueError, match="a test set of .* leaves none for one side"):
+    with pytest.raises(ValueError, match="leaves none for one side"):
         load(data.digits, "sklearn").split(test=test)
 
 
