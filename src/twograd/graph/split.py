@@ -13,11 +13,11 @@ from jax.extend.core import ClosedJaxpr, Literal, Var
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from twograd._compat import new_jaxpr
-from twograd.errors import TwogradError
 from twograd.graph.passes.cse import cse
 from twograd.graph.transform import backward_pass, forward_pass
+from twograd.rules import carries_gradient
 
-MAX_ROUNDS = 8  # two suffice for all that is known; a rule that computes something else each time would need more
+MAX_ROUNDS = 3  # two are enough, but for a custom rule that computes something new each time, as sinc's does
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +41,13 @@ def split_vjp(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
     ``backward(saved, cts)`` takes the values at ``saved`` and a cotangent (or None) per result of ``forward``, and
     returns one (or None) per operand. It is traceable, so it may be compiled or differentiated.
     """
-    num_outs = len(closed.out_avals)
+    program = closed
     for _ in range(MAX_ROUNDS):
-        split = _split_once(closed, wanted, num_outs)
-        if len(split.forward.out_avals) == len(closed.out_avals):
+        split = _split_once(program, wanted, len(closed.out_avals))
+        if not any(map(carries_gradient, split.forward.out_avals[len(program.out_avals) :])):
             return split
-        closed = split.forward  # its intermediates are results now: the next round differentiates these too
-    raise TwogradError(f"the derivative of {closed.jaxpr.debug_info.func_name} keeps needing new intermediates")
+        program = split.forward  # its intermediates are results now: the next round differentiates these too
+    return _recomputing(closed, wanted)
 
 
 def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> Split:
@@ -91,7 +91,17 @@ def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> S
     def backward(values: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         residual = iter(source.val if isinstance(source, Literal) else values[slot[source]] for source in sources)
         filled = [next(residual) if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
-        return backward_pass(jaxpr, tree_unflatten(structure, filled), cts)
+        return backward_pass(jaxpr, tree_unflatten(structure, filled), cts[: len(jaxpr.outvars)])
 
     program = ClosedJaxpr(new_jaxpr(traced.jaxpr, outvars=results), traced.consts)
     return Split(program, num_outs, saved, backward)
+
+
+def _recomputing(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
+    """Keeps the operands only, and evaluates the program again on the way back: closed, whatever the rules do."""
+
+    def backward(values: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        _, applications = forward_pass(closed.jaxpr, closed.consts, values, wanted)
+        return backward_pass(closed.jaxpr, applications, cts)
+
+    return Split(closed, len(closed.out_avals), tuple(range(len(closed.in_avals))), backward)

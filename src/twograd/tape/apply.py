@@ -25,7 +25,15 @@ SCALARS = frozenset({float, int, complex, bool})
 MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time
 MAX_SCALARS = 4096
 
-_structural: set[Callable[..., Any]] = {jnp.power}
+NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+_structural: set[Callable[..., Any]] = {jnp.power, jax.lax.reduce, jax.lax.reduce_window}
 """Functions whose Python numbers are structure: tracing them as data failed, or is not meant."""
 
 _scalars: dict[tuple[Any, ...], Tensor] = {}
@@ -173,6 +181,8 @@ def _apply_structured(function: Callable[..., Any], args: tuple[Any, ...], kwarg
 def _retry_structured(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> Any:
     """Tracing failed with Python numbers as data: takes them as structure, and remembers it if that works."""
     numbers = SCALARS.intersection(map(type, (*args, *kwargs.values())))
+    if isinstance(error, NEEDS_VALUES) and not kwargs and not numbers:
+        return _apply_by_value(function, args, error)
     if function in _structural or not numbers - {bool}:
         raise _explained(error, function, args, kwargs)
     _structural.add(function)
@@ -181,6 +191,28 @@ def _retry_structured(function: Any, args: tuple[Any, ...], kwargs: dict[str, An
     except Exception as second:
         _structural.discard(function)
         raise _explained(second, function, args, kwargs) from None
+
+
+def _apply_by_value(function: Callable[..., Any], args: tuple[Any, ...], error: Exception) -> Any:
+    """For a function that looks at values (``nonzero``: they decide a shape): what needs no gradient is constant in it.
+
+    Nothing is compiled or cached, since another call has other values.
+    """
+    constant = [not (mode.recording and type(arg) is Tensor and arg.requires_grad) for arg in args]
+    if constant and not any(constant):
+        raise _explained(error, function, args, {})
+    arrays = [arg._data if type(arg) is Tensor else arg for arg in args]
+
+    def by_value(*operands):
+        given = iter(operands)
+        with jax.ensure_compile_time_eval():  # what is computed from constants only has a value, also in a trace
+            return function(*[a if fixed else next(given) for a, fixed in zip(arrays, constant, strict=True)])
+
+    by_value.__name__ = _name(function)
+    operands = [arg for arg, fixed in zip(args, constant, strict=True) if not fixed]
+    if operands:
+        return recorder.__wrapped__(by_value)(*operands)
+    return jax.tree.map(lambda x: make_tensor(x, None) if isinstance(x, jax.Array) else x, by_value())
 
 
 @functools.lru_cache(maxsize=MAX_FUNCTIONS)
@@ -214,6 +246,8 @@ def _explained(error: Exception, function: Any, args: tuple[Any, ...], kwargs: d
     given = [str(jax.tree.map(_type_of, arg)) for arg in args]
     given += (f"{name}={jax.tree.map(_type_of, value)}" for name, value in kwargs.items())
     hints = [hint for word, hint in HINTS.items() if word in str(error)]
+    if isinstance(error, NEEDS_VALUES):
+        hints = ["A value that decides a shape, or that Python branches on, must not require a gradient: x.detach()."]
     # What an inner call has noted says less: it has the operands only.
     error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith("In the op ")]
     error.add_note(" ".join([f"In the op {_name(function)}({', '.join(given)}).", *hints[:1]]))
