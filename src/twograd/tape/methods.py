@@ -69,7 +69,14 @@ def _is_data(other: Any) -> bool:
     return type(other) in SCALARS or isinstance(other, (Tensor, jax.Array, np.ndarray, np.generic))
 
 
-for _name, _function in {"neg": jnp.negative, "abs": jnp.abs, "invert": jnp.bitwise_not, "pos": jnp.positive}.items():
+def _abs(x: Any) -> Any:
+    """The absolute value, with the derivative 0 at 0, as in PyTorch; JAX's is 1 there."""
+    return x * jnp.sign(x) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.abs(x)
+
+
+_abs.__name__ = "abs"
+
+for _name, _function in {"neg": jnp.negative, "abs": _abs, "invert": jnp.bitwise_not, "pos": jnp.positive}.items():
     setattr(Tensor, f"__{_name}__", recorder(_function))
 
 
@@ -278,7 +285,7 @@ def _rsqrt(x: Any) -> Any:
 _rsqrt.__name__ = "rsqrt"
 
 for _name, _function in {
-    "abs": jnp.abs, "absolute": jnp.abs, "acos": jnp.acos, "asin": jnp.asin, "atan": jnp.atan, "ceil": jnp.ceil,
+    "abs": _abs, "absolute": _abs, "acos": jnp.acos, "asin": jnp.asin, "atan": jnp.atan, "ceil": jnp.ceil,
     "conj": jnp.conj, "cos": jnp.cos, "cosh": jnp.cosh, "erf": jax.scipy.special.erf, "exp": jnp.exp, "exp2": jnp.exp2,
     "expm1": jnp.expm1, "floor": jnp.floor, "isfinite": jnp.isfinite, "isinf": jnp.isinf, "isnan": jnp.isnan,
     "log": jnp.log, "log10": jnp.log10, "log1p": jnp.log1p, "log2": jnp.log2, "logical_not": jnp.logical_not,
@@ -458,7 +465,7 @@ def norm(self: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Te
 
 
 def _norm(x: Any, p: Any, axis: Any, keepdims: bool) -> Any:
-    size = jnp.abs(x)
+    size = _abs(x)
     if p in (math.inf, -math.inf):
         return (jnp.max if p > 0 else jnp.min)(size, axis=axis, keepdims=keepdims)
     if p == 0:
