@@ -25,7 +25,7 @@ than its operand: :func:`twograd.rules.accumulate` sums it down. It returns None
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -62,7 +62,7 @@ class OperandRule:
         return tuple(name for name in self.reads if not name.endswith(("_aval", "_avals")))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """A table entry.
 
@@ -162,7 +162,12 @@ def wanted_operands(eqn: JaxprEqn, depends: Sequence[bool]) -> tuple[bool, ...]:
         return (False,) * len(depends)
     if rule is None:
         return tuple(depends)
-    return tuple(d and r for d, r in zip(depends, rule.differentiable(len(depends)), strict=True))
+    return tuple(d and r for d, r in zip(depends, _differentiable(rule, len(depends)), strict=True))
+
+
+@cache
+def _differentiable(rule: Rule, count: int) -> tuple[bool, ...]:
+    return rule.differentiable(count)
 
 
 def bind(eqn: JaxprEqn, operands: Values) -> list[Any]:
@@ -190,24 +195,33 @@ def forward(eqn: JaxprEqn, operands: Values, wanted: Sequence[bool]) -> tuple[li
     }
 
 
-def saved_positions(eqn: JaxprEqn, wanted: Sequence[bool]) -> dict[str, int | tuple[int, ...]]:
+def saved_positions(eqn: JaxprEqn, wanted: Sequence[bool]) -> Mapping[str, int | tuple[int, ...]]:
     """What is kept when the ``wanted`` operands are differentiated: names, and where among ``(*operands, *outs)``."""
     rule = table.get(eqn.primitive)
+    return {} if rule is None else _saved_positions(rule, tuple(wanted), len(eqn.outvars))
+
+
+@cache
+def _saved_positions(rule: Rule, wanted: tuple[bool, ...], num_outs: int) -> Mapping[str, int | tuple[int, ...]]:
     count = len(wanted)
     positions: dict[str, int | tuple[int, ...]] = {}
-    for name, operand_rule in rule.by_operand.items() if rule else ():
-        where = rule.positions(name, count)
-        if not (any(wanted[where]) if isinstance(where, slice) else wanted[where]):
-            continue
+    for _, operand_rule in _active(rule, wanted):
         for saved in operand_rule.saves:
             if saved == "out":
                 positions[saved] = count
             elif saved == "outs":
-                positions[saved] = tuple(range(count, count + len(eqn.outvars)))
+                positions[saved] = tuple(range(count, count + num_outs))
             else:
                 where = rule.positions(saved, count)
                 positions[saved] = tuple(range(where.start, count)) if isinstance(where, slice) else where
     return positions
+
+
+@cache
+def _active(rule: Rule, wanted: tuple[bool, ...]) -> tuple[tuple[int | slice, OperandRule], ...]:
+    """The rules of the ``wanted`` operands, each with where its operand stands."""
+    placed = [(rule.positions(name, len(wanted)), by_operand) for name, by_operand in rule.by_operand.items()]
+    return tuple(pair for pair in placed if np.any(wanted[pair[0]]))
 
 
 def carries_jaxprs(primitive: Primitive) -> bool:
@@ -224,22 +238,18 @@ def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> 
     if rule.backward is not None:
         return list(rule.backward(eqn, saved, cts, wanted))
     in_cts: list[Any] = [None] * len(wanted)
-    for name, operand_rule in rule.by_operand.items():
-        where = rule.positions(name, len(wanted))
-        if not (any(wanted[where]) if isinstance(where, slice) else wanted[where]):
-            continue
+    for where, operand_rule in _active(rule, tuple(wanted)):
         if not operand_rule.all_cts and cts[0] is None:
             continue
         arguments = [tuple(cts) if operand_rule.all_cts else cts[0]]
-        arguments += (_read(eqn, rule, saved, read) for read in operand_rule.reads)
+        arguments += [saved[name] if name in saved else _aval(eqn, rule, name) for name in operand_rule.reads]
         statics = {key: wanted[where] if key == "wanted" else eqn.params[key] for key in operand_rule.statics}
         in_cts[where] = operand_rule.function(*arguments, **statics)
     return in_cts
 
 
-def _read(eqn: JaxprEqn, rule: Rule, saved: dict[str, Any], name: str) -> Any:
-    if not name.endswith(("_aval", "_avals")):
-        return saved[name]
+def _aval(eqn: JaxprEqn, rule: Rule, name: str) -> Any:
+    """What a parameter ``NAME_aval`` or ``NAME_avals`` is given."""
     name = name.removesuffix("_avals").removesuffix("_aval")
     if name == "out":
         return eqn.outvars[0].aval
