@@ -96,6 +96,37 @@ def remat_backward(eqn, operands, cts, wanted):
     return backward_pass(body, applications, cts, BODY)
 
 
+# --- cond: the same branch, on the way back ---------------------------------------------------------------------------
+
+
+def cond_forward(eqn, operands, wanted):
+    return rules.bind(eqn, operands), operands
+
+
+def cond_backward(eqn, operands, cts, wanted):
+    """Takes the branch again, evaluates it again, and walks back through it: only the operands are kept."""
+    index, *rest = operands
+    present = [ct for ct in cts if ct is not None]
+    operand_avals, ct_avals = [atom.aval for atom in eqn.invars[1:]], [jax.typeof(ct) for ct in present]
+
+    def pullback(branch):
+        def of_branch(*values):
+            given = iter(values[len(rest) :])
+            _, applications = forward_pass(branch.jaxpr, branch.consts, values[: len(rest)], wanted[1:])
+            in_cts = backward_pass(
+                branch.jaxpr, applications, [None if ct is None else next(given) for ct in cts], BODY
+            )
+            asked = [(ct, aval) for ct, aval, want in zip(in_cts, operand_avals, wanted[1:], strict=True) if want]
+            return [zero_gradient(aval) if ct is None else ct for ct, aval in asked]
+
+        return jax.make_jaxpr(of_branch)(*operand_avals, *ct_avals)
+
+    params = dict(eqn.params, branches=tuple(pullback(branch) for branch in eqn.params["branches"]))
+    in_cts = iter(eqn.primitive.bind(index, *rest, *present, **params))
+    return [next(in_cts) if want else None for want in wanted]
+
+
+rules.vjp_call(primitives.cond_p, cond_forward, cond_backward)
 rules.vjp_call(primitives.jit_p, jit_forward, jit_backward)
 rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)
 rules.vjp_call(primitives.custom_vjp_call_p, custom_vjp_call_forward, custom_vjp_call_backward)
