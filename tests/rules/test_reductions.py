@@ -26,7 +26,7 @@ EXTREMES = {lax.reduce_max_p, lax.reduce_min_p}
 CASES = [
     *(Case(p, along(fn, 1), [draw(3, 4)], dtypes=LOW) for p, (fn, draw) in REDUCTIONS.items()),
     *(
-        Case(p, along(fn, 2, 0), [draw(3, 2, 3)], "two axes", slow=p in EXTREMES)
+        Case(p, along(fn, 2, 0), [draw(3, 2, 3)], "two axes", slow=p is not lax.reduce_sum_p)
         for p, (fn, draw) in REDUCTIONS.items()
     ),
     *(Case(p, along(fn, 0, 1), [draw(3, 4)], "all axes") for p, (fn, draw) in REDUCTIONS.items()),
@@ -38,7 +38,7 @@ CASES = [
     Case(lax.reduce_max_p, along(lax.reduce_max, 0, 1), [np.ones((2, 3))], "all equal", smooth=False),
     Case(lax.reduce_min_p, along(lax.reduce_min, 0, 2), [ties(3, 2, 3)], "ties", smooth=False),
     *(Case(lax.reduce_prod_p, along(lax.reduce_prod, 0), [real(n)], f"of {n}", slow=n < 7) for n in (1, 2, 3, 7)),
-    Case(lax.reduce_prod_p, along(lax.reduce_prod, 1), [ties(6, 5)], "zeros"),
+    Case(lax.reduce_prod_p, along(lax.reduce_prod, 1), [ties(4, 3)], "zeros"),
     Case(lax.reduce_prod_p, along(lax.reduce_prod, 0), [np.array([2.0, 0, 3, 0, -1])], "two zeros"),
 ]
 
