@@ -13,6 +13,7 @@ from twograd.compare import Comparison, Curves, Observation, Series, Table, grid
 
 TEST = 1000  # images held out, drawn at random
 BATCH, RATE, MOMENTUM = 32, 0.03, 0.9
+STEPS, QUICK_STEPS = 1000, 150
 
 
 def initial_weights(rng, channels):
@@ -80,7 +81,7 @@ def experiment(context):
         )
         return
     learn, held_out = digits.split(test=TEST, seed=context.settings.seed)
-    steps = 150 if context.quick else 1000
+    steps = QUICK_STEPS if context.quick else STEPS
     yield Table("The data", ["what", "which"], [[key, value] for key, value in digits.about().items()])
 
     rows, curves = [], []

@@ -12,6 +12,7 @@ from twograd.compare import Comparison, Curves, Observation, Series, Table, grid
 
 TEST = 360  # images held out, drawn at random: a fifth
 BATCH, RATE, MOMENTUM = 96, 0.1, 0.9
+STEPS, QUICK_STEPS = 600, 200
 COMPARED = ("graph", "tape", "jax-jit", "torch", "autograd")  # the first is what the others are held against
 
 
@@ -63,7 +64,7 @@ def train(context, engine, digits, steps):
 def experiment(context):
     digits = data.digits()
     learn, held_out = digits.split(test=TEST, seed=context.settings.seed)
-    steps = 200 if context.quick else 600
+    steps = QUICK_STEPS if context.quick else STEPS
     names = [name for name in COMPARED if name in context.engines]
     trained = {name: train(context, context.engines[name], learn, steps) for name in names}
 

