@@ -58,7 +58,7 @@ def convnet(batch: int = 16) -> Program:
     return loss, params, (normal(batch, 3, 32, 32), np.arange(batch, dtype=np.int32) % 10)
 
 
-def chain(length: int = 100, size: int = 10_000) -> Program:
+def chain(length: int = 40, size: int = 10_000) -> Program:
     """A chain of elementwise operations."""
 
     def loss(scale, x):

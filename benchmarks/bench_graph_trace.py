@@ -16,7 +16,10 @@ def main() -> None:
         loss, params, batch = make()
 
         def trace(value_and_grad, loss=loss, params=params, batch=batch):
-            return jax.jit(value_and_grad(lambda p, b: loss(p, b))).trace(params, batch)
+            def fresh(params, batch):
+                return loss(params, batch)
+
+            return jax.jit(value_and_grad(fresh)).trace(params, batch)
 
         ratios.append(against(title, lambda t=trace: t(graph.value_and_grad), lambda t=trace: t(jax.value_and_grad)))
     summary("trace and transform, twograd.graph / JAX", ratios, goal=0.7)
