@@ -49,9 +49,9 @@ def backward(
     if leaves is None:
         _walk(edges, cts, None, retain_graph, create_graph)
         return
-    targets = _targets(leaves)
     for x in leaves:
         x.retain_grad()
+    targets = _targets(leaves)
     found = _walk(edges, cts, targets, retain_graph, create_graph)
     for node, _ in dict.fromkeys(targets):
         if isinstance(node, AccumulateGrad):
