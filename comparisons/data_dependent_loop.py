@@ -18,8 +18,8 @@ from twograd.compare import Comparison, Listing, Observation, Table, grid, stats
 
 TOLERANCE = 1e-5  # of y * y, relative to x
 BOUND = 24  # iterations that suffice for every x here
-SEEN = 2.0  # the x that a fixed count is found on
-XS = (2.0, 50.0, 1e4, 1e6)
+SEEN = 2  # the x that a fixed count is found on
+XS = (2, 50, 10_000, 1_000_000)
 RIGHT = "right for every x"
 
 
@@ -78,10 +78,10 @@ def while_loop(ops, x):
 
 
 WAYS = {
-    "while, in Python": python_while,
-    f"for, count seen at x = {SEEN:g}": fixed_count,
-    f"for, bound {BOUND}, masked": masked,
-    f"lax.fori_loop, bound {BOUND}, masked": masked_fori_loop,
+    "Python's while": python_while,
+    f"for with the count of x = {SEEN}": fixed_count,
+    "for with a bound and a mask": masked,
+    "lax.fori_loop with a bound and a mask": masked_fori_loop,
     "lax.while_loop": while_loop,
 }
 
@@ -107,13 +107,18 @@ def experiment(context):
 def recorded():
     """A tape is as long as the data make it; a graph is as long as it was when it was traced."""
     ops = SimpleNamespace(np=twograd.numpy)
-    baked, bounded = (graph.trace(functools.partial(way, ops), SEEN) for way in (fixed_count, masked))
+    baked, bounded = (graph.trace(functools.partial(way, ops), float(SEEN)) for way in (fixed_count, masked))
     rows = []
     for x in XS:
-        root = python_while(ops, tape.tensor(x, requires_grad=True))
-        held = [baked.stats().equations, float(baked.run(x)), bounded.stats().equations, float(bounded.run(x))]
+        root = python_while(ops, tape.tensor(float(x), requires_grad=True))
+        held = [
+            baked.stats().equations,
+            float(baked.run(float(x))),
+            bounded.stats().equations,
+            float(bounded.run(float(x))),
+        ]
         rows.append([x, x**0.5, iterations(x), tape.stats(root).nodes, root.item(), *held])
-    fixed, bound = f"traced with the count at x = {SEEN:g}", f"traced with the bound {BOUND}"
+    fixed, bound = f"traced with the count at x = {SEEN}", f"traced with the bound {BOUND}"
     yield Table(
         "What is recorded, and what was traced",
         ["x", "sqrt(x)", "turns", "nodes on the tape", "its result",
@@ -122,9 +127,9 @@ def recorded():
     )  # fmt: skip
     (few, *_), (x, root, turns, nodes, _, equations, result, *_) = rows[0], rows[-1]
     yield Observation(
-        f"At x = {few:g} the loop takes {rows[0][2]} turns and the tape holds {rows[0][3]} nodes; at x = {x:g} it is "
-        f"{turns} turns and {nodes} nodes. A graph traced with the count of x = {SEEN:g} keeps its {equations} "
-        f"equations and returns {result:.6g} for the root of {x:g}, which is {root:.6g}. It raises nothing."
+        f"At x = {few} the loop takes {rows[0][2]} turns and the tape holds {rows[0][3]} nodes; at x = {x} it is "
+        f"{turns} turns and {nodes} nodes. A graph traced with the count of x = {SEEN} keeps its {equations} "
+        f"equations and returns {result:.6g} for the root of {x}, which is {root:.6g}. It raises nothing."
     )
 
 
@@ -139,7 +144,7 @@ def tried(context):
         for name, (_, error) in outcomes.items():
             if error:
                 errors.setdefault(error, []).append(f"{title}: {name}")
-    xs = ", ".join(f"{x:g}" for x in XS)
+    xs = ", ".join(map(str, XS))
     yield Table(
         "Five ways to write the loop",
         ["way", *names],
@@ -149,7 +154,7 @@ def tried(context):
     for column, name in enumerate(names, start=1):
         right = [row[0] for row in rows if row[column] == RIGHT]
         yield Observation(f"With `{name}` the gradient is right for every x in {len(right)} of {len(rows)} ways"
-                          + (f": {'; '.join(right)}." if right else "."))  # fmt: skip
+                          + (f": {', '.join(right)}." if right else "."))  # fmt: skip
     for error, where in errors.items():
         yield Listing("; ".join(where), error)
 
@@ -166,7 +171,7 @@ def attempt(engine, way):
             return name, f"{name}: {text.replace(__file__, Path(__file__).name)}"
         found, expected = float(engine.numpy(gradient)), 0.5 / x**0.5
         if not abs(found - expected) < 1e-3 * expected:
-            wrong.append(f"{x:g} ({found:.3g}, not {expected:.3g})")
+            wrong.append(f"{x} ({found:.3g}, not {expected:.3g})")
     return (f"wrong at x = {'; '.join(wrong)}" if wrong else RIGHT), ""
 
 

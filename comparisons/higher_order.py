@@ -134,12 +134,14 @@ def sizes_of_a_scalar():
         "order of the derivative",
         "equations or nodes",
         [
-            Series("graph, before its passes", [*ORDERS], found),
+            Series("graph, raw", [*ORDERS], found),
             Series("graph", [*ORDERS], passed, engine="graph"),
-            Series("jax.grad, before XLA's passes", [*ORDERS], by_jax, engine="jax-jit"),
-            Series("tape: nodes before the last walk back", [*ORDERS], recorded, engine="tape"),
+            Series("jax.grad", [*ORDERS], by_jax, engine="jax-jit"),
+            Series("tape, nodes", [*ORDERS], recorded, engine="tape"),
         ],
         y_scale="log",
+        note="'graph, raw' is the program before the passes of the graph engine; a tape's nodes are those that it has "
+        "when its last walk back begins. XLA, which compiles the equations of both, has passes of its own.",
     )
     yield Observation(
         f"The program of the derivative of order {ORDERS[-1]} of exp(x) sin(x) has {found[-1]} equations as the graph "

@@ -187,7 +187,7 @@ def test_convnet_without_images_says_how_to_get_them(engines, load, monkeypatch)
 
 
 def test_data_dependent_loop_finds_what_each_engine_does(engines, load):
-    comparison = load("data_dependent_loop", BOUND=15, XS=(2.0, 50.0))
+    comparison = load("data_dependent_loop", BOUND=15, XS=(2, 50))
     cases = [runner.run_case("data_dependent_loop", comparison, {"x": 2}, Settings(timed=False), {})]
     found = explore("data_dependent_loop", comparison, only(engines, "tape", "graph", "jax-jit"), cases)
     recorded, tried = found[Table]
