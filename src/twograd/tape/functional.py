@@ -43,7 +43,7 @@ def value_and_grad(
         for i, (leaves, tree) in enumerate(flat):
             if i in positions:
                 check_differentiable(tree_unflatten(tree, [_array(leaf) for leaf in leaves]), i, False, allow_int)
-                leaves = variables[i] = [_variable(leaf) for leaf in leaves]
+                leaves = variables[i] = [_variable(leaf, nested) for leaf in leaves]
             else:
                 leaves = map(_wrapped, leaves)
             tensors.append(tree_unflatten(tree, leaves))
@@ -113,9 +113,9 @@ def _detached(leaf: Any) -> Any:
     return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
-def _variable(leaf: Any) -> Tensor:
+def _variable(leaf: Any, nested: bool) -> Tensor:
     """An argument to differentiate: a new leaf, or, within an outer derivative, a Tensor with the outer's history."""
-    if isinstance(leaf, Tensor) and leaf.requires_grad:
+    if nested and isinstance(leaf, Tensor) and leaf.requires_grad:
         return leaf.clone()  # pyright: ignore[reportAttributeAccessIssue] # another edge, so that only f's uses count
     array = jnp.asarray(_array(leaf))
     return Tensor(array, requires_grad=carries_gradient(array.aval))
