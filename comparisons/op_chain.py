@@ -119,6 +119,6 @@ comparison = Comparison(
     inputs=inputs,
     loss=loss,
     cases=[*grid(size=(8,), depth=(1, 4, 16, 64)), *grid(size=(32, 128, 512), depth=(4,))],
-    quick=[*grid(size=(8,), depth=(2, 16)), *grid(size=(64, 256), depth=(2,))],
+    quick=[*grid(size=(8,), depth=(2, 16)), *grid(size=(256,), depth=(2,))],
     experiment=experiment,
 )
