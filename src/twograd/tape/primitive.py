@@ -8,8 +8,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 from jax.tree_util import tree_unflatten
 
@@ -22,7 +22,7 @@ from twograd.tape.tensor import make_tensor
 
 def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges: Sequence[Edge | None]) -> Any:
     """Runs ``function`` equation by equation, recording each that depends on an operand with an edge."""
-    closed, leaves, out_tree = _traced(function, tuple(array.aval for array in arrays))
+    closed, literals, leaves, out_tree = _traced(function, tuple(array.aval for array in arrays))
     jaxpr = closed.jaxpr
     env: dict[Any, tuple[Any, Edge | None]] = {
         var: (const, None) for var, const in zip(jaxpr.constvars, closed.consts, strict=True)
@@ -30,7 +30,7 @@ def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges
     env.update(zip(jaxpr.invars, zip(arrays, edges, strict=True), strict=True))
 
     def read(atom):
-        return (np.asarray(atom.val, atom.aval.dtype), None) if isinstance(atom, Literal) else env[atom]  # pyright: ignore
+        return (literals[id(atom)], None) if isinstance(atom, Literal) else env[atom]
 
     for eqn in jaxpr.eqns:
         operands, operand_edges = zip(*map(read, eqn.invars), strict=True) if eqn.invars else ((), ())
@@ -40,7 +40,7 @@ def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges
         for i, var in enumerate(eqn.outvars):
             env[var] = (results[i], (node, i) if node is not None and plan.differentiable[i] else None)
     outs = map(read, jaxpr.outvars)
-    tensors = (make_tensor(jnp.asarray(data), edge) for data, edge in outs)
+    tensors = (make_tensor(data, edge) for data, edge in outs)
     return tree_unflatten(out_tree, [next(tensors) if leaf is RESULT else leaf for leaf in leaves])
 
 
@@ -55,7 +55,15 @@ def make_node(plan: Plan, values: Sequence[Any], operand_edges: Sequence[Edge | 
 @functools.lru_cache(maxsize=4096)
 def _traced(function: Callable[..., Any], avals: tuple[Any, ...]) -> Any:
     closed, leaves, out_tree = trace_op(function, avals)
-    return inline(closed)[0], leaves, out_tree
+    closed = inline(closed)[0]
+    atoms = [atom for eqn in closed.jaxpr.eqns for atom in eqn.invars] + closed.jaxpr.outvars
+    with jax.ensure_compile_time_eval():  # arrays, not tracers, though this may be called under a trace
+        literals = {id(a): _constant(a) for a in atoms if isinstance(a, Literal)}
+    return closed, literals, leaves, out_tree
+
+
+def _constant(literal: Any) -> jax.Array:
+    return jnp.asarray(literal.val, literal.aval.dtype)
 
 
 @functools.lru_cache(maxsize=65536)
