@@ -22,6 +22,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Va
 
 __all__ = [
     "X64",
+    "bind_again",
     "body_of",
     "call_jaxpr",
     "custom_jvp_jaxpr",
@@ -71,6 +72,30 @@ class emitting:
     def __exit__(self, *exc_info: Any) -> None:
         self._ctx.__exit__(*exc_info)
         self._user_context.__exit__(*exc_info)
+
+
+def bind_again(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    """Applies the primitive of ``eqn`` to ``operands``, on behalf of ``eqn``; always a list.
+
+    Where a jaxpr is being traced, and the operands have the types that ``eqn`` has already been checked for, the
+    equation is repeated as it stands: what ``bind`` would find out (types, effects, bodies of custom rules) is known.
+    """
+    trace = _core.trace_ctx.trace
+    if (
+        type(trace) is _partial_eval.DynamicJaxprTrace
+        and not eqn.effects
+        and not trace.requires_low
+        and not _config.eager_constant_folding.value
+    ):
+        names = _source_info_util.current_name_stack() + eqn.source_info.name_stack
+        source = _source_info_util.SourceInfo(eqn.source_info.traceback, names)
+        tracers = [trace.to_jaxpr_tracer(operand, source) for operand in operands]
+        if all(tracer.aval is atom.aval for tracer, atom in zip(tracers, eqn.invars, strict=True)):
+            out_avals = [var.aval for var in eqn.outvars]
+            return trace.emit_eqn(tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source, eqn.ctx)
+    with emitting(eqn):
+        results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+    return list(results) if eqn.primitive.multiple_results else [results]
 
 
 def scope_of(eqn: JaxprEqn) -> tuple[str, ...]:

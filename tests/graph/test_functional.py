@@ -374,8 +374,8 @@ def test_signatures_tell_what_changed():
     fn({"w": V})
     fn({"w": jnp.asarray(V, jnp.bfloat16)})
     assert fn.traces() == 3
-    assert [s.split(": ")[1] for s in fn.signatures] == ["float32[2,3]", "float32[3]", "bfloat16[3]"]
-    assert "['w']" in fn.signatures[0]
+    assert [s.split(": ")[1] for s in fn.signatures()] == ["float32[2,3]", "float32[3]", "bfloat16[3]"]
+    assert "['w']" in fn.signatures()[0]
 
 
 def test_name_and_docstring_are_kept():

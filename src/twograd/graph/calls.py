@@ -10,7 +10,7 @@ from jax.extend.core import primitives
 
 from twograd import rules
 from twograd._arguments import zero_gradient
-from twograd._compat import body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
+from twograd._compat import bind_again, body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
 from twograd.graph.transform import backward_pass, evaluate, forward_pass
 
 BODY = "body"  # the scope of equations that come from inside a call
@@ -84,7 +84,7 @@ def custom_vjp_call_backward(eqn, residuals, cts, wanted):
 
 
 def remat_forward(eqn, operands, wanted):
-    return rules.bind(eqn, operands), operands
+    return bind_again(eqn, operands), operands
 
 
 def remat_backward(eqn, operands, cts, wanted):
@@ -100,7 +100,7 @@ def remat_backward(eqn, operands, cts, wanted):
 
 
 def cond_forward(eqn, operands, wanted):
-    return rules.bind(eqn, operands), operands
+    return bind_again(eqn, operands), operands
 
 
 def cond_backward(eqn, operands, cts, wanted):

@@ -43,10 +43,10 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
     @functools.wraps(transform)
     def transformed(f, *settings, **options):
         emit = transform(f, *settings, **options)
-        signatures: list[str] = []
+        signatures: list[Any] = []
 
         def traced(*args, **kwargs):
-            signatures.append(signature_of(args, kwargs))
+            signatures.append(jax.tree.map(jax.typeof, (args, kwargs)))
             return emit(*args, **kwargs)
 
         jitted = jax.jit(traced)
@@ -55,7 +55,7 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
             return emit(*args, **kwargs) if is_traced() else jitted(*args, **kwargs)
 
         derivative: Any = functools.wraps(f)(called)
-        derivative.signatures = signatures
+        derivative.signatures = lambda: [signature_of(*types) for types in signatures]
         derivative.traces = lambda: len(signatures)
         derivative.lower = jitted.lower
         derivative.trace = jitted.trace
@@ -65,9 +65,9 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
 
 
 def signature_of(args: Any, kwargs: Any) -> str:
-    """The shapes and dtypes of all arguments, as one line."""
+    """The types of all arguments, as one line."""
     leaves, _ = tree_flatten_with_path((args, kwargs))
-    return ", ".join(f"{keystr(path[1:])}: {jax.typeof(leaf).str_short()}" for path, leaf in leaves)
+    return ", ".join(f"{keystr(path[1:])}: {aval.str_short()}" for path, aval in leaves)
 
 
 @contextlib.contextmanager

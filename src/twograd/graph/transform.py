@@ -45,8 +45,7 @@ def forward_pass(
     last_use.update((var, None) for var in jaxpr.outvars if isinstance(var, Var))
     for index, eqn in enumerate(jaxpr.eqns):
         wants = rules.wanted_operands(eqn, [isinstance(atom, Var) and atom in depends for atom in eqn.invars])
-        with emitting(eqn):
-            outs, saved = rules.forward(eqn, [read(atom) for atom in eqn.invars], wants)
+        outs, saved = rules.forward(eqn, [read(atom) for atom in eqn.invars], wants)
         env.update(zip(eqn.outvars, outs, strict=True))
         if any(wants):
             depends.update(var for var in eqn.outvars if rules.carries_gradient(var.aval))

@@ -17,7 +17,6 @@ from twograd.rules.accumulate import accumulate as accumulate
 from twograd.rules.accumulate import unbroadcast as unbroadcast
 from twograd.rules.registry import Rule as Rule
 from twograd.rules.registry import SaveMapRow as SaveMapRow
-from twograd.rules.registry import bind as bind
 from twograd.rules.registry import carries_gradient as carries_gradient
 from twograd.rules.registry import carries_jaxprs as carries_jaxprs
 from twograd.rules.registry import forward as forward

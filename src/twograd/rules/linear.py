@@ -4,9 +4,11 @@ The pullback for one operand is again such a product, of ct and the other operan
 round; so it can be differentiated without end. Nothing is conjugated: a complex pullback is the transpose.
 
 On the CPU, where XLA's convolution is slow for some of these products, they are made of dot products, one for each tap
-of the kernel; ``benchmarks/bench_conv_grad.py`` measures both.
+of the kernel; ``benchmarks/bench_conv_grad.py`` measures both. These many equations stand in one ``jit`` call, which is
+traced once for each geometry.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -109,7 +111,8 @@ def spatial_axes(lhs, rhs, out, dimension_numbers, window_strides, padding, lhs_
     specs = [spec[2:] for spec in dimension_numbers]
     shapes = [[x.shape[axis] for axis in spec] for x, spec in zip((lhs, rhs, out), specs, strict=True)]
     lows = [low for low, _ in padding]
-    return [Axis(*axis) for axis in zip(*shapes, window_strides, lows, lhs_dilation, rhs_dilation, strict=True)]
+    geometry = (*shapes, window_strides, lows, lhs_dilation, rhs_dilation)
+    return tuple(Axis(*axis) for axis in zip(*geometry, strict=True))
 
 
 def dilated(size, dilation):
@@ -225,6 +228,7 @@ def on_cpu():
     return jax.default_backend() == "cpu"
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def conv_lhs_by_taps(ct, rhs, axes, dimension_numbers, precision):
     """ct times each tap of the kernel, put where the operand met that tap: fast where the operand has few features."""
     lhs_spec, rhs_spec, out_spec = dimension_numbers
@@ -240,6 +244,7 @@ def conv_lhs_by_taps(ct, rhs, axes, dimension_numbers, precision):
     return transpose(out, np.argsort(features_swapped(lhs_spec)))
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def conv_rhs_by_taps(ct, lhs, axes, dimension_numbers, groups, precision):
     """What each tap of the kernel met of the operand, times ct: XLA's CPU convolution is slow in groups of a batch."""
     lhs_spec, rhs_spec, out_spec = dimension_numbers

@@ -34,6 +34,7 @@ import jax
 import numpy as np
 from jax.extend.core import JaxprEqn, Primitive
 
+from twograd._compat import bind_again, emitting
 from twograd.errors import NoRule
 
 Values = Sequence[Any]
@@ -170,12 +171,6 @@ def _differentiable(rule: Rule, count: int) -> tuple[bool, ...]:
     return rule.differentiable(count)
 
 
-def bind(eqn: JaxprEqn, operands: Values) -> list[Any]:
-    """Applies the primitive of ``eqn`` to other operands; always a list."""
-    results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-    return list(results) if eqn.primitive.multiple_results else [results]
-
-
 def forward(eqn: JaxprEqn, operands: Values, wanted: Sequence[bool]) -> tuple[list[Any], Any]:
     """Applies the primitive of ``eqn`` and keeps what :func:`pullback` will need for the ``wanted`` operands.
 
@@ -184,8 +179,9 @@ def forward(eqn: JaxprEqn, operands: Values, wanted: Sequence[bool]) -> tuple[li
     """
     rule = table.get(eqn.primitive)
     if rule is not None and rule.forward is not None and any(wanted):
-        return rule.forward(eqn, operands, wanted)
-    outs = bind(eqn, operands)
+        with emitting(eqn):
+            return rule.forward(eqn, operands, wanted)
+    outs = bind_again(eqn, operands)
     if rule is None or not any(wanted):
         return outs, {}
     values = [*operands, *outs]

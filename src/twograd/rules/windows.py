@@ -2,13 +2,15 @@
 
 A window's sum hands ct to all its elements; a maximum or minimum hands it to the one that is selected: as in JAX, the
 first in row-major order. Windows of few elements are taken apart, one strided slice for each place in a window:
-``select_and_scatter`` and overlapping ``reduce_window`` are slow in XLA (``benchmarks/bench_pool_grad.py``).
+``select_and_scatter`` and overlapping ``reduce_window`` are slow in XLA (``benchmarks/bench_pool_grad.py``). These many
+equations stand in one ``jit`` call, which is traced once for each geometry.
 """
 
 import functools
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
@@ -26,7 +28,7 @@ def window_axes(x, out, window_dimensions, window_strides, padding, base_dilatio
     """One :class:`Axis` for each axis: windows slide as a convolution's kernel does, their elements being its taps."""
     lows = [low for low, _ in padding]
     geometry = (x.shape, window_dimensions, out.shape, window_strides, lows, base_dilation, window_dilation)
-    return [Axis(*axis) for axis in zip(*geometry, strict=True)]
+    return tuple(Axis(*axis) for axis in zip(*geometry, strict=True))
 
 
 def places(axes):
@@ -104,6 +106,7 @@ def elements(x, axes, padding, outside):
         yield lax.slice(x, starts, np.add(starts, lengths), strides)
 
 
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def to_selected(ct, x, out, axes, padding, extremum):
     """ct at the first element of each window that is its extremum ``out``; a window whose extremum is NaN has none."""
     total, left = None, ct
@@ -115,6 +118,7 @@ def to_selected(ct, x, out, axes, padding, extremum):
     return without_holes(total, axes)
 
 
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def from_selected(ct, x, out, axes, padding, extremum):
     """For each window, ct at the first element that is its extremum: the transpose of :func:`to_selected`."""
     pairs = zip(elements(x, axes, padding, extremum.never), elements(ct, axes, padding, 0), strict=True)

@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
 from jax.tree_util import tree_flatten
 
 from twograd import rules
-from twograd._compat import emitting
+from twograd._compat import bind_again
 from twograd.graph import split_vjp
 
 Mask = tuple[bool, ...]
@@ -154,8 +154,7 @@ class EquationPlan(Plan):
         self.positions = tuple(flat) if any(wanted) else None
 
     def forward(self, *operands: Any) -> list[Any]:
-        with emitting(self._eqn):
-            return rules.bind(self._eqn, operands)
+        return bind_again(self._eqn, operands)
 
     def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
         values = iter(saved)

@@ -14,6 +14,7 @@ from jax.extend.core import JaxprEqn, Literal
 from jax.tree_util import tree_unflatten
 
 from twograd import rules
+from twograd._compat import bind_again
 from twograd.graph.passes.inline import inline
 from twograd.tape.node import Edge, Node
 from twograd.tape.plan import RESULT, CompiledPlan, EquationPlan, Mask, Plan, trace_op
@@ -72,7 +73,7 @@ def _plan(eqn: JaxprEqn, wanted: Mask) -> Plan:
     if any(wanted) and rules.carries_jaxprs(eqn.primitive):
 
         def call(*operands):
-            return rules.bind(eqn, operands)
+            return bind_again(eqn, operands)
 
         call.__name__ = eqn.primitive.name
         return CompiledPlan(call, [atom.aval for atom in eqn.invars], wanted)

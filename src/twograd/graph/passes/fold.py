@@ -8,11 +8,10 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from twograd._compat import emitting, literal
+from twograd._compat import bind_again, literal
 from twograd.graph.passes.cse import NOT_A_FUNCTION
 from twograd.graph.passes.report import PassReport, bodies
 from twograd.graph.passes.rewriting import SMALL, Atom, Visitor, Walk, aval_of, is_plain, rewrite, size_of
-from twograd.rules import bind
 
 PLACEMENT = {lax.device_put_p, lax.sharding_constraint_p}
 """Says where a value lives, which a constant does not."""
@@ -41,8 +40,8 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
             operands = [walk.value(atom) for atom in eqn.invars]
             if any(operand is None for operand in operands):
                 return None
-            with jax.ensure_compile_time_eval(), emitting(eqn):
-                results = bind(eqn, operands)
+            with jax.ensure_compile_time_eval():
+                results = bind_again(eqn, operands)
             if [jax.typeof(result) for result in results] != avals:
                 return None
             if eqn.primitive in CHEAP:
