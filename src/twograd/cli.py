@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from twograd import __version__
 from twograd.compare.errors import CompareError
-
-OK, DISAGREEMENT, USAGE, FAILURE, INTERRUPTED = 0, 1, 2, 3, 130
+from twograd.exit_codes import FAILURE, INTERRUPTED, OK, USAGE
 
 DESCRIPTION = """\
 One table of derivative rules, two autodiff engines, and the means to compare them.
