@@ -124,6 +124,12 @@ def test_op_chain_says_what_an_op_costs(load):
     ]
 
 
+def test_op_chain_untimed_shows_nothing(load):
+    sizes = [{"size": 4, "depth": 1}, {"size": 4, "depth": 3}]
+    cases = [CaseResult(str(axes), dict(axes), [Row("tape", "ok"), Row("graph", "ok")]) for axes in sizes]
+    assert not any(explore("op_chain", load("op_chain"), {}, cases).values())
+
+
 def test_mlp_digits_learns_alike_with_both_engines(engines, load):
     pytest.importorskip("sklearn")
     found = explore("mlp_digits", load("mlp_digits"), only(engines, "tape", "graph"))
