@@ -96,11 +96,7 @@ def where_compiling_stops_paying(cases):
     yield Observation(
         f"A gradient by `tape` takes {most:.3g} times as long as by `graph` on {smallest} x {smallest} and {least:.3g} "
         f"times on {largest} x {largest}; "
-        + (
-            f"from size {beyond[0]} on it is not clearly slower."
-            if beyond
-            else "it is clearly slower at each size here."
-        )
+        + (f"from size {beyond[0]} on the 95 % interval is not above 1." if beyond else "no 95 % interval holds 1.")
     )
 
 
