@@ -240,7 +240,7 @@ def _jit_params() -> dict[str, Any]:
 
 def call_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], name: str) -> list[Any]:
     """Calls ``closed`` as one ``jit`` equation: lowering takes the jaxpr as it is, without tracing it again."""
-    if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
+    if any(isinstance(const, _core.Tracer) for const in closed.consts):
         closed, args = _without_consts(closed), [*closed.consts, *args]
     params = dict(_jit_params(), jaxpr=closed, name=name)
     for per_operand in ("in_shardings", "in_layouts", "donated_invars"):

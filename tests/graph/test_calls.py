@@ -162,7 +162,7 @@ def test_side_effects_happen_once():
 def test_cond_and_switch_take_the_same_branch_back(taken):
     def f(taken, x):
         y = lax.cond(taken, lambda a: jnp.sin(a) * a, lambda a: a**2, x)
-        return jnp.sum(lax.switch(jnp.argmax(x), [lambda a: a, lambda a: a**3, lambda a: jnp.zeros_like(a)] * 2, y))
+        return jnp.sum(lax.switch(jnp.argmax(x), [lambda a: a, lambda a: a**3, jnp.zeros_like] * 2, y))
 
     same(graph.grad(f, 1)(taken, X), jax.grad(f, 1)(taken, X))
     same(graph.hessian(f, 1)(taken, X), jax.hessian(f, 1)(taken, X))

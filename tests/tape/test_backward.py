@@ -220,7 +220,7 @@ MENU = [
     (1, lambda x: x.mean(1, keepdim=True).expand(3, 3), lambda x: jnp.broadcast_to(x.mean(1, keepdims=True), (3, 3))),
     (1, lambda x: x[1], lambda x: x[1]),
     (1, lambda x: x.detach(), jax.lax.stop_gradient),
-    (1, lambda x: x.at[0].set(0.5), lambda x: x.at[0].set(0.5)),
+    (1, lambda x: x.at[0].set(0.5), lambda x: jnp.asarray(x).at[0].set(0.5)),
     (2, lambda x, y: x + y, lambda x, y: x + y),
     (2, lambda x, y: x * y, lambda x, y: x * y),
     (2, lambda x, y: x - y[0], lambda x, y: x - y[0]),

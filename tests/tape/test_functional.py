@@ -113,6 +113,11 @@ def test_an_inner_derivative_sees_what_it_closes_over():
 
     same(closure(tape.grad), closure(jax.grad))
 
+    def argument_and_closure(grad):
+        return grad(lambda x: grad(lambda y: x * y)(x))(3.0)
+
+    same(argument_and_closure(tape.grad), argument_and_closure(jax.grad))
+
     def through_keyword(grad):
         return grad(lambda w: grad(lambda x, *, w: x * w * x)(2.0, w=w))(3.0)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Var
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -59,7 +60,7 @@ def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> S
         nonlocal leaves, structure
         outs, applications = forward_pass(jaxpr, closed.consts, operands, wanted)
         leaves, structure = tree_flatten(applications)
-        return outs, [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
+        return outs, [leaf for leaf in leaves if isinstance(leaf, Tracer)]
 
     # A custom rule computes again what the program computed already; merged, it is no new intermediate.
     traced, _ = cse(jax.make_jaxpr(forward)(*closed.in_avals))
@@ -90,7 +91,7 @@ def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> S
 
     def backward(values: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         residual = iter(source.val if isinstance(source, Literal) else values[slot[source]] for source in sources)
-        filled = [next(residual) if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
+        filled = [next(residual) if isinstance(leaf, Tracer) else leaf for leaf in leaves]
         return backward_pass(jaxpr, tree_unflatten(structure, filled), cts[: len(jaxpr.outvars)])
 
     program = ClosedJaxpr(new_jaxpr(traced.jaxpr, outvars=results), traced.consts)

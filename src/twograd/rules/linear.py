@@ -10,6 +10,7 @@ traced once for each geometry.
 
 import functools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
@@ -235,11 +236,11 @@ def conv_lhs_by_taps(ct, rhs, axes, dimension_numbers, precision):
     kernel = transpose(rhs, (*rhs_spec[2:], *rhs_spec[:2]))
     kernel = reshape(kernel, (math.prod(kernel.shape[:-2]), *kernel.shape[-2:]))
     parts = unstack(dot_general(kernel, transpose(ct, out_spec), (((1,), (1,)), ((), ())), precision=precision))
-    total = None
+    placed = []
     for tap, part in zip(np.ndindex(*(axis.taps for axis in axes)), parts, strict=True):
         config = [axis.tap_padding(k) for axis, k in zip(axes, tap, strict=True)]
-        part = pad(part, constant(part, 0), [(0, 0, 0), (0, 0, 0), *config])
-        total = part if total is None else add(total, part)
+        placed.append(pad(part, constant(part, 0), [(0, 0, 0), (0, 0, 0), *config]))
+    total = functools.reduce(add, placed)
     out = lax.slice(total, [0] * total.ndim, total.shape, [1, 1, *(axis.spread for axis in axes)])
     return transpose(out, np.argsort(features_swapped(lhs_spec)))
 
@@ -257,7 +258,7 @@ def conv_rhs_by_taps(ct, lhs, axes, dimension_numbers, groups, precision):
     for tap in np.ndindex(*(axis.taps for axis in axes)):
         starts = [0, 0, 0, *(k * axis.step for axis, k in zip(axes, tap, strict=True))]
         lengths = [*lhs.shape[:3], *(dilated(axis.out_size, axis.stride) for axis in axes)]
-        met = lax.slice(lhs, starts, np.add(starts, lengths), strides)
+        met = lax.slice(lhs, starts, [*map(operator.add, starts, lengths)], strides)
         parts.append(dot_general(met, ct, ((summed, summed), ((1,), (1,))), precision=precision))
     kernel = transpose(stack(parts), (1, 3, 2, 0))
     kernel = reshape(kernel, (groups * kernel.shape[1], kernel.shape[2], *(axis.taps for axis in axes)))

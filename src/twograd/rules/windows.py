@@ -8,6 +8,7 @@ equations stand in one ``jit`` call, which is traced once for each geometry.
 
 import functools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
@@ -103,7 +104,7 @@ def elements(x, axes, padding, outside):
     strides = [axis.stride for axis in axes]
     for place in places(axes):
         starts = [tap * axis.step for tap, axis in zip(place, axes, strict=True)]
-        yield lax.slice(x, starts, np.add(starts, lengths), strides)
+        yield lax.slice(x, starts, [*map(operator.add, starts, lengths)], strides)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))

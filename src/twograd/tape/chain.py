@@ -30,7 +30,7 @@ class Chain:
     __slots__ = ("plans", "values")
 
     def __init__(self, plan: Plan, ct: Any, saved: Sequence[Any]):
-        self.plans = (plan,)
+        self.plans: tuple[Plan, ...] = (plan,)
         self.values = [ct, *saved]
 
 
