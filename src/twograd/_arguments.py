@@ -30,9 +30,12 @@ def argument_positions(argnums: int | Sequence[int], count: int) -> tuple[int, .
 
 def check_differentiable(argument: Any, position: int, holomorphic: bool, allow_int: bool) -> None:
     """Raises TypeError for a leaf of ``argument`` that has no derivative, naming it."""
+    kind = np.complexfloating if holomorphic else np.generic if allow_int else np.inexact
+    if all(jax.dtypes.issubdtype(jax.typeof(leaf).dtype, kind) for leaf in jax.tree.leaves(argument)):
+        return
     for path, leaf in tree_flatten_with_path(argument)[0]:
-        name = f"argument {position}{keystr(path)}"
         dtype = jax.typeof(leaf).dtype
+        name = f"argument {position}{keystr(path)}"
         if holomorphic and not jax.dtypes.issubdtype(dtype, np.complexfloating):
             raise TypeError(f"grad with holomorphic=True needs complex inputs, but {name} has dtype {dtype}")
         if not jax.dtypes.issubdtype(dtype, np.inexact) and not allow_int:

@@ -27,6 +27,13 @@ def test_ratio_of_different_timings_is_clear():
     assert stats.clearly_different(found)
 
 
+def test_too_few_samples_support_no_claim():
+    few, many = Measurement((2.0,) * 4), Measurement((1.0,) * 20)
+    found = stats.ratio(few, many)
+    assert (found.estimate, found.low, found.high) == (2.0, 0.0, math.inf)
+    assert not stats.clearly_different(found)
+
+
 def test_ratio_of_equal_timings_shows_no_clear_difference():
     found = stats.ratio(measured(1.0, noise=0.2, seed=1), measured(1.0, noise=0.2, seed=2))
     assert not stats.clearly_different(found)

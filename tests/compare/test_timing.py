@@ -84,8 +84,13 @@ def test_after_the_deadline_everything_still_has_a_sample(clock):
 
 
 def test_a_warm_up_after_the_deadline_is_one_call(clock):
-    (found,) = timing.measure({"a": clock.subject(1.0)}, PLAN, deadline=-1.0).values()
+    (found,) = timing.measure({"a": clock.subject(1.0)}, PLAN, deadline=-1.0 - timing.GRACE).values()
     assert (found.warmup_calls, found.settled, found.seconds) == (1, False, (1.0,))
+
+
+def test_what_is_quick_reaches_the_fewest_samples_also_after_the_deadline(clock):
+    (found,) = timing.measure({"a": clock.subject(0.01)}, PLAN, deadline=0.0).values()
+    assert len(found.seconds) == timing.FEWEST_SAMPLES
 
 
 def test_no_garbage_is_collected_within_a_sample():

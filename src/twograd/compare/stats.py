@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twograd.compare.results import ONE_TIME_STAGES, Measurement, Row
+from twograd.compare.timing import FEWEST_SAMPLES
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -81,6 +82,8 @@ def _resampled_medians(a: Measurement, b: Measurement, seed: int) -> tuple[np.nd
     """
     rng = np.random.default_rng(seed)
     x, y = np.array(a.seconds), np.array(b.seconds)
+    if min(len(x), len(y)) < FEWEST_SAMPLES:
+        return np.array([0.0, np.inf]), np.array([1.0, 1.0])  # so few samples say nothing of their spread
     rounds_x = rng.integers(len(x), size=(RESAMPLES, len(x)))
     rounds_y = rounds_x if len(x) == len(y) else rng.integers(len(y), size=(RESAMPLES, len(y)))
     return np.median(x[rounds_x], axis=1), np.median(y[rounds_y], axis=1)

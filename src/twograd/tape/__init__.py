@@ -7,6 +7,7 @@ The names and their meaning are PyTorch's.
 from twograd.tape import autograd as autograd
 from twograd.tape import methods as methods
 from twograd.tape.apply import apply as apply
+from twograd.tape.apply import clear_caches as clear_caches
 from twograd.tape.factories import arange as arange
 from twograd.tape.factories import as_tensor as as_tensor
 from twograd.tape.factories import empty as empty

@@ -5,6 +5,7 @@ What flows in: a JAX-traceable function and its operands. What flows out: Tensor
 """
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from twograd.tape.modes import mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
-from twograd.tape.tensor import Tensor, make_tensor
+from twograd.tape.tensor import Tensor, as_array, make_tensor
 
 SCALARS = frozenset({float, int, complex, bool})
 MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time
@@ -33,10 +34,11 @@ NEEDS_VALUES = (
     jax.errors.TracerIntegerConversionError,
 )
 
-_structural: set[Callable[..., Any]] = {jnp.power, jax.lax.reduce, jax.lax.reduce_window}
+_structural: set[Callable[..., Any]] = {jnp.power, jax.lax.fori_loop, jax.lax.reduce, jax.lax.reduce_window}
 """Functions whose Python numbers are structure: tracing them as data failed, or is not meant."""
 
 _scalars: dict[tuple[Any, ...], Tensor] = {}
+_recorders: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -109,7 +111,15 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         tensor._edge = None if node is None else (node, 0)
         return tensor
 
+    record.plans = plans  # pyright: ignore[reportFunctionMemberAccess]
+    _recorders.add(record)
     return record
+
+
+def clear_caches() -> None:
+    """Forgets every plan: the next call of any op traces and compiles as the first did (see ``jax.clear_caches``)."""
+    for record in _recorders:
+        record.plans.clear()
 
 
 def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
@@ -118,7 +128,7 @@ def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
     if kind in SCALARS:
         return None if kind is bool or function in _structural else _scalar(kind, arg)
     if isinstance(arg, (jax.Array, np.ndarray, np.generic)):
-        return make_tensor(jnp.asarray(arg), None)
+        return make_tensor(as_array(arg), None)
     return None
 
 

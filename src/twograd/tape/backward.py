@@ -39,6 +39,7 @@ def backward_pass(
     ready: list[tuple[int, Node]] = []
     needed = None if targets is None else _leading_to(roots, targets)
     found = dict.fromkeys(targets or ())
+    ends = {node for node, _ in found}
     sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else add
     pull = _recorded_pull if create_graph else _pull
 
@@ -58,11 +59,11 @@ def backward_pass(
     while ready:
         node = heappop(ready)[1]
         out_cts = ct_env.pop(node)
-        if node.retained is not None or type(node) is AccumulateGrad:
+        if node.retained is not None or node in ends or type(node) is AccumulateGrad:
             out_cts = [settled(ct) for ct in out_cts]
         if node.retained is not None:
             node.retained.update((i, added(node.retained[i], ct)) for i, ct in enumerate(out_cts) if i in node.retained)
-        if needed is not None:
+        if needed is not None and node in ends:
             found.update(((node, i), ct) for i, ct in enumerate(out_cts) if (node, i) in found)
             if not any(next_node in needed for next_node, _ in node.edges):
                 continue  # what is asked for is found here, not behind: this node keeps what it saved
@@ -78,7 +79,8 @@ def backward_pass(
 def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
     """The cotangents for the edges of ``node``, by value."""
     saved = _take_saved(node, keep)
-    if needed is None and cts[0] is not None and (len(cts) == 1 or all(ct is None for ct in cts[1:])):
+    one_ct = cts[0] is not None and (len(cts) == 1 or all(ct is None for ct in cts[1:]))
+    if one_ct and (needed is None or all(next_node in needed for next_node, _ in node.edges)):
         return chain.pull(node.plan, cts[0], saved)
     cts = [settled(ct) for ct in cts]
     return _aligned(node, cts, needed, lambda pullback, cts: pullback(*saved, *cts), compiled=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
@@ -14,7 +13,7 @@ from twograd._arguments import argument_positions, check_callable, check_differe
 from twograd.rules import carries_gradient
 from twograd.tape import autograd
 from twograd.tape.modes import enable_grad, is_grad_enabled
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Tensor, as_array
 
 Argnums = int | Sequence[int]
 
@@ -117,7 +116,7 @@ def _variable(leaf: Any, nested: bool) -> Tensor:
     """An argument to differentiate: a new leaf, or, within an outer derivative, a Tensor with the outer's history."""
     if nested and isinstance(leaf, Tensor) and leaf.requires_grad:
         return leaf.clone()  # pyright: ignore[reportAttributeAccessIssue] # another edge, so that only f's uses count
-    array = jnp.asarray(_array(leaf))
+    array = as_array(_array(leaf))
     return Tensor(array, requires_grad=carries_gradient(array.aval))
 
 

@@ -243,3 +243,8 @@ def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:
     tensor._data = data
     tensor._edge = edge
     return tensor
+
+
+def as_array(data: Any) -> jax.Array:
+    """``data`` as a JAX array; itself if it is one, for asking JAX costs more than an op."""
+    return data if isinstance(data, jax.Array) else jnp.asarray(data)

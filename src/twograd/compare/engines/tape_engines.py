@@ -32,6 +32,7 @@ class Tape(JaxArrays):
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
         params, *batch = inputs
+        tape.clear_caches()  # what an earlier program has compiled is not at hand in a fresh process
         value_and_grad = self.value_and_grad(f)
 
         def record():
