@@ -270,7 +270,7 @@ def check_program(inputs, steps):
             same((x.grad if x.grad is not None else tape.zeros(3, 3)).array, g.array, rtol=1e-4)
 
 
-@hypothesis.settings(derandomize=True, max_examples=12, deadline=None, database=None)
+@hypothesis.settings(derandomize=True, max_examples=6, deadline=None, database=None)
 @hypothesis.given(steps=programs())
 def test_random_programs(inputs, steps):
     check_program(inputs, steps)

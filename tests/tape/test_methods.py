@@ -293,11 +293,11 @@ CASES = [*OPERATORS, *ELEMENTWISE, *REDUCTIONS, *SHAPES, *INDEXING, *UPDATES]
 
 
 def parameters(cases):
-    """The first case of a name, and every third of the others, run always; the rest with the slow tests."""
+    """The first case of a name, and every fifth of the others, run always; the rest with the slow tests."""
     seen = Counter()
     for case in cases:
         kind = re.split(r"\W", case.name)[0]
-        marks = [pytest.mark.slow] if seen[kind] % 3 else []
+        marks = [pytest.mark.slow] if seen[kind] % 5 else []
         seen[kind] += 1
         yield pytest.param(case, id=case.name, marks=marks)
 

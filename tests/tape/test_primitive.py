@@ -58,7 +58,7 @@ PROGRAMS = {
     "checkpoint": (lambda x: jnp.sum(jax.checkpoint(lambda y: jnp.sin(jnp.sin(y)))(x) ** 2), X),
     "unused": (lambda x, w: jnp.sum(x) ** 2, X, W),
 }
-EACH = pytest.mark.parametrize("name", PROGRAMS)
+SLOW = ("shapes", "norm", "jit", "checkpoint", "softmax")
 
 
 def orders(level, f, arrays):
@@ -72,7 +72,7 @@ def orders(level, f, arrays):
     return y.array, [g.array for g in first], [g.array for g in second]
 
 
-@EACH
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in PROGRAMS])
 def test_as_op_level_and_jax(name):
     f, *arrays = PROGRAMS[name]
 

@@ -111,7 +111,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         tensor._edge = None if node is None else (node, 0)
         return tensor
 
-    record.plans = plans  # pyright: ignore[reportFunctionMemberAccess]
+    record.plans = plans  # pyright: ignore[reportAttributeAccessIssue]
     _recorders.add(record)
     return record
 
