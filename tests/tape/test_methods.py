@@ -292,12 +292,17 @@ UPDATES = [
 CASES = [*OPERATORS, *ELEMENTWISE, *REDUCTIONS, *SHAPES, *INDEXING, *UPDATES]
 
 
+SLOW = [f"{symbol}_number" for symbol in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor", "mod", "floordiv")]
+SLOW += [f"number_{name.removesuffix('_number')}" for name in SLOW]
+
+
 def parameters(cases):
     """The first case of a name, and every fifth of the others, run always; the rest with the slow tests."""
     seen = Counter()
     for case in cases:
         kind = re.split(r"\W", case.name)[0]
-        marks = [pytest.mark.slow] if seen[kind] % 5 else []
+        rare = kind in SLOW or seen[kind] % 5
+        marks = [pytest.mark.slow] if rare else []
         seen[kind] += 1
         yield pytest.param(case, id=case.name, marks=marks)
 

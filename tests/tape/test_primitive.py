@@ -58,7 +58,7 @@ PROGRAMS = {
     "checkpoint": (lambda x: jnp.sum(jax.checkpoint(lambda y: jnp.sin(jnp.sin(y)))(x) ** 2), X),
     "unused": (lambda x, w: jnp.sum(x) ** 2, X, W),
 }
-SLOW = ("shapes", "norm", "jit", "checkpoint", "softmax")
+SLOW = ("shapes", "norm", "jit", "checkpoint", "softmax", "layer", "gather")
 
 
 def orders(level, f, arrays):
