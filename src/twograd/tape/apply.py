@@ -146,9 +146,9 @@ def _unflatten(plan: CompiledPlan, results: list[Any], node: Node | None) -> Any
 
 def _scalar(kind: type, value: Any) -> Tensor:
     """A Python number as a weakly typed array on the device; a small cache, for a transfer costs more than an op."""
-    key = (kind, value, X64.value)
+    key = (kind, value or repr(value), X64.value)  # 0.0 and -0.0 are equal and different numbers
     tensor = _scalars.get(key)
-    if tensor is None or not value:  # 0.0 and -0.0 are equal keys and different numbers
+    if tensor is None:
         array = jnp.asarray(value)
         tensor = make_tensor(array, None)
         if len(_scalars) >= MAX_SCALARS:
