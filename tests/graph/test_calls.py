@@ -168,3 +168,35 @@ def test_cond_and_switch_take_the_same_branch_back(taken):
     same(graph.hessian(f, 1)(taken, X), jax.hessian(f, 1)(taken, X))
     both = np.array([True, False])
     same(jax.vmap(graph.grad(f, 1), (0, None))(both, X), jax.vmap(jax.grad(f, 1), (0, None))(both, X))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_reduce_window_with_a_function_of_the_users(padding):
+    def products(x):
+        return jnp.sum(lax.reduce_window(x, 1.0, lax.mul, (2, 3), (1, 2), padding) ** 2)
+
+    def written_out(x):
+        low, high = ((0, 0), (0, 0)) if padding == "VALID" else lax.padtype_to_pads(x.shape, (2, 3), (1, 2), "SAME")
+        x = jnp.pad(x, (low, high), constant_values=1.0)
+        rows, columns = x.shape[0] - 1, (x.shape[1] - 3) // 2 + 1
+        windows = [x[i : i + 2, 2 * j : 2 * j + 3] for i in range(rows) for j in range(columns)]
+        return jnp.sum(jnp.stack([jnp.prod(window) for window in windows]) ** 2)
+
+    x = np.linspace(0.5, 1.5, 20, dtype=np.float32).reshape(4, 5)
+    same(graph.grad(products)(x), jax.grad(written_out)(x))
+    same(graph.hessian(products)(x), jax.hessian(written_out)(x), rtol=1e-4)
+    same(jax.vmap(graph.grad(products))(np.stack([x, x + 1])), jax.vmap(jax.grad(written_out))(np.stack([x, x + 1])))
+
+
+def test_reduce_window_of_two_arrays():
+    def f(x, y):
+        def combine(a, b):
+            return a[0] * b[0], a[1] + b[1]
+
+        products, sums = lax.reduce_window((x, y), (1.0, 0.0), combine, (2,), (1,), "VALID")
+        return jnp.sum(products * sums)
+
+    def written_out(x, y):
+        return jnp.sum(x[:-1] * x[1:] * (y[:-1] + y[1:]))
+
+    same(graph.grad(f, (0, 1))(X, X + 1), jax.grad(written_out, (0, 1))(X, X + 1))

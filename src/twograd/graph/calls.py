@@ -12,6 +12,7 @@ from twograd import rules
 from twograd._arguments import zero_gradient
 from twograd._compat import bind_again, body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
 from twograd.graph.transform import backward_pass, evaluate, forward_pass
+from twograd.rules.windows import elements, window_axes
 
 BODY = "body"  # the scope of equations that come from inside a call
 
@@ -126,6 +127,36 @@ def cond_backward(eqn, operands, cts, wanted):
     return [next(in_cts) if want else None for want in wanted]
 
 
+# --- reduce_window with a function of the user's ----------------------------------------------------------------------
+
+
+def reduce_window_forward(eqn, operands, wanted):
+    return bind_again(eqn, operands), operands
+
+
+def reduce_window_backward(eqn, operands, cts, wanted):
+    """Writes the reduction out, one place of the windows after the other, and walks back through that."""
+    body, consts, padding = (eqn.params[name] for name in ("jaxpr", "consts", "padding"))
+    geometry = {name: value for name, value in eqn.params.items() if name not in ("jaxpr", "consts")}
+    count, out = len(operands) // 2, eqn.outvars[0].aval
+    axes = window_axes(eqn.invars[0].aval, out, **geometry)
+    combine = jax.vmap(lambda *pair: evaluate(body, consts, pair))
+
+    def written_out(*operands):
+        arrays, initial = operands[:count], operands[count:]
+        totals = [lax.broadcast(value, (out.size,)) for value in initial]
+        for place in zip(
+            *(elements(x, axes, padding, value) for x, value in zip(arrays, initial, strict=True)), strict=True
+        ):
+            totals = combine(*totals, *(lax.reshape(element, (out.size,)) for element in place))
+        return [lax.reshape(total, out.shape) for total in totals]
+
+    closed = jax.make_jaxpr(written_out)(*(atom.aval for atom in eqn.invars))
+    _, applications = forward_pass(closed.jaxpr, closed.consts, operands, wanted)
+    return backward_pass(closed.jaxpr, applications, cts, BODY)
+
+
+rules.vjp_call(primitives.reduce_window_p, reduce_window_forward, reduce_window_backward)
 rules.vjp_call(primitives.cond_p, cond_forward, cond_backward)
 rules.vjp_call(primitives.jit_p, jit_forward, jit_backward)
 rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)

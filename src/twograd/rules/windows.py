@@ -98,8 +98,8 @@ selecting = {extremum.select_prim: extremum for extremum in (MAXIMUM, MINIMUM)}
 
 
 def elements(x, axes, padding, outside):
-    """For each place in a window, what the windows have there; ``outside`` in the padding and in the holes."""
-    x = pad(x, constant(x, outside), [(*ends, axis.spread - 1) for ends, axis in zip(padding, axes, strict=True)])
+    """For each place in a window, what the windows have there; ``outside``, a scalar, in the padding and the holes."""
+    x = pad(x, outside, [(*ends, axis.spread - 1) for ends, axis in zip(padding, axes, strict=True)])
     lengths = [dilated(axis.out_size, axis.stride) for axis in axes]
     strides = [axis.stride for axis in axes]
     for place in places(axes):
@@ -111,7 +111,7 @@ def elements(x, axes, padding, outside):
 def to_selected(ct, x, out, axes, padding, extremum):
     """ct at the first element of each window that is its extremum ``out``; a window whose extremum is NaN has none."""
     total, left = None, ct
-    for place, element in zip(places(axes), elements(x, axes, padding, extremum.never), strict=True):
+    for place, element in zip(places(axes), elements(x, axes, padding, constant(x, extremum.never)), strict=True):
         found = eq(element, out)
         part = placed(where(found, left), axes, place)
         total = part if total is None else add(total, part)
@@ -122,7 +122,8 @@ def to_selected(ct, x, out, axes, padding, extremum):
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def from_selected(ct, x, out, axes, padding, extremum):
     """For each window, ct at the first element that is its extremum: the transpose of :func:`to_selected`."""
-    pairs = zip(elements(x, axes, padding, extremum.never), elements(ct, axes, padding, 0), strict=True)
+    fills = constant(x, extremum.never), constant(ct, 0)
+    pairs = zip(*(elements(y, axes, padding, fill) for y, fill in zip((x, ct), fills, strict=True)), strict=True)
     result = full_like(out, 0)
     for element, element_ct in reversed(list(pairs)):
         result = select(eq(element, out), element_ct, result)
