@@ -21,6 +21,8 @@ from jax._src.random.prng import random_unwrap_p, random_wrap_p
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
 
 __all__ = [
+    "DTYPE_PROMOTION",
+    "MATMUL_PRECISION",
     "X64",
     "bind_again",
     "body_of",
@@ -142,6 +144,9 @@ def is_traced() -> bool:
     return not _core.trace_state_clean()
 
 
+# Settings that change what a function is traced to; ``.value`` is this thread's.
+MATMUL_PRECISION = _config.default_matmul_precision
+DTYPE_PROMOTION = _config.numpy_dtype_promotion
 # ``X64.value`` says whether 64-bit types are enabled in this thread; cheaper than ``jax.config.jax_enable_x64``.
 X64 = _config.enable_x64
 

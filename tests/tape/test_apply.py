@@ -308,3 +308,21 @@ def test_no_rule_is_an_error_of_the_walk_only(level):
         apply(lambda x: unknown_p.bind(x) * 2, x.detach()).sum()
     assert isinstance(NoRule, type)
     assert issubclass(NoRule, NotImplementedError)
+
+
+def test_a_plan_belongs_to_the_settings_it_was_traced_under():
+    x = tape.tensor(np.ones((2, 2), np.float32))
+    precisions = []
+
+    def product(a):
+        precisions.append(str(jax.config.jax_default_matmul_precision))
+        return a @ a
+
+    for setting in ("default", "highest", "default", "highest"):
+        with jax.default_matmul_precision(setting):
+            tape.apply(product, x)
+    assert precisions == ["default", "highest"]
+    whole = tape.tensor(np.ones(2, np.int32))
+    assert (whole + np.ones(2, np.float32)).dtype == np.float32
+    with jax.numpy_dtype_promotion("strict"), pytest.raises(Exception, match="strict"):
+        whole + np.ones(2, np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
-from twograd._compat import X64
+from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
 from twograd.tape.modes import mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
@@ -69,7 +69,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def record(*args: Any) -> Any:
         recording = mode.recording
-        key: list[Any] = [recording, X64.value]
+        key: list[Any] = [recording, X64.value, MATMUL_PRECISION.value, DTYPE_PROMOTION.value]
         values: list[Any] = []
         edges: list[Edge] = []
         for arg in args:
