@@ -27,6 +27,7 @@ __all__ = [
     "bind_again",
     "body_of",
     "call_jaxpr",
+    "consts_as_inputs",
     "custom_jvp_jaxpr",
     "custom_vjp_backward",
     "custom_vjp_forward",
@@ -35,6 +36,7 @@ __all__ = [
     "fresh_var",
     "is_plain_jit",
     "is_traced",
+    "keeps",
     "literal",
     "new_jaxpr",
     "random_unwrap_p",
@@ -225,6 +227,17 @@ def custom_vjp_backward(params: dict[str, Any], residuals: Sequence[Any], cts: S
     return [None if isinstance(ct, (_ad.Zero, jax.custom_derivatives.SymbolicZero)) else ct for ct in results]
 
 
+def keeps(verdict: Any) -> tuple[bool, tuple[Any, Any] | None]:
+    """What the policy of a ``jax.checkpoint`` says of a value: whether to keep it, and where.
+
+    The pair are the memory spaces to move it to and to bring it back to; None where it stays.
+    """
+    case = _partial_eval.ensure_enum(verdict)
+    if isinstance(case, _partial_eval.Offloadable):
+        return True, (_core.mem_kind_to_space(case.dst), _core.mem_kind_to_space(case.src))
+    return isinstance(case, _partial_eval.SaveableType), None
+
+
 # --- what JAX itself can differentiate --------------------------------------------------------------------------------
 
 
@@ -246,7 +259,7 @@ def _jit_params() -> dict[str, Any]:
 def call_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], name: str) -> list[Any]:
     """Calls ``closed`` as one ``jit`` equation: lowering takes the jaxpr as it is, without tracing it again."""
     if any(isinstance(const, _core.Tracer) for const in closed.consts):
-        closed, args = _without_consts(closed), [*closed.consts, *args]
+        closed, args = consts_as_inputs(closed), [*closed.consts, *args]
     params = dict(_jit_params(), jaxpr=closed, name=name)
     for per_operand in ("in_shardings", "in_layouts", "donated_invars"):
         params[per_operand] = params[per_operand] * len(closed.in_avals)
@@ -255,7 +268,7 @@ def call_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], name: str) -> list[Any]
     return primitives.jit_p.bind(*args, **params)
 
 
-def _without_consts(closed: ClosedJaxpr) -> ClosedJaxpr:
+def consts_as_inputs(closed: ClosedJaxpr) -> ClosedJaxpr:
     """``closed`` with its constants as its first arguments: a lowered jaxpr cannot hold somebody's tracer."""
     jaxpr = closed.jaxpr
     info = jaxpr.debug_info._replace(arg_names=None)

@@ -31,6 +31,19 @@ class NoRule(TwogradError, NotImplementedError):
         self.primitive = eqn.primitive
 
 
+class NotReversible(TwogradError, ValueError):
+    """A cotangent reached a loop of unknown length."""
+
+    def __init__(self, eqn: JaxprEqn):
+        carry = ", ".join(var.aval.str_short() for var in eqn.outvars)
+        super().__init__(
+            "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop "
+            f"values (carry: {carry}; at {_compat.user_line(eqn) or 'an unknown line'}): the number of steps is not "
+            "known, so there is no room for what each would keep. Try using lax.scan, fori_loop with static "
+            "start/stop, or a bounded loop: graph.bounded_while_loop(cond_fun, body_fun, init_val, max_steps)."
+        )
+
+
 class CotangentMismatch(TwogradError, TypeError):
     """A rule returned a cotangent that does not fit its operand."""
 

@@ -4,6 +4,8 @@ They stand here and not in ``rules/`` because they need that walk; the table doe
 of ``forward`` and ``backward`` (see :func:`twograd.rules.vjp_call`).
 """
 
+import itertools
+
 import jax
 from jax import lax
 from jax.extend.core import primitives
@@ -11,7 +13,7 @@ from jax.extend.core import primitives
 from twograd import rules
 from twograd._arguments import zero_gradient
 from twograd._compat import bind_again, body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
-from twograd.graph.transform import backward_pass, evaluate, forward_pass
+from twograd.graph.transform import backward_pass, evaluate, forward_pass, reached
 from twograd.rules.windows import elements, window_axes
 
 BODY = "body"  # the scope of equations that come from inside a call
@@ -81,50 +83,43 @@ def custom_vjp_call_backward(eqn, residuals, cts, wanted):
     return [ct if want else None for ct, want in zip(in_cts, wanted, strict=True)]
 
 
-# --- remat: keep the operands, and compute the rest again on the way back ---------------------------------------------
+# --- custom_linear_solve: the pullback of a solution solves the transposed system -------------------------------------
 
 
-def remat_forward(eqn, operands, wanted):
-    return bind_again(eqn, operands), operands
+def linear_solve_forward(eqn, operands, wanted):
+    outs = bind_again(eqn, operands)
+    *consts, b = groups(eqn, operands)
+    return outs, (consts, outs[: len(b)])
 
 
-def remat_backward(eqn, operands, cts, wanted):
-    """The barrier makes the second evaluation wait for the cotangents, so that XLA does not merge it with the first."""
-    body = eqn.params["jaxpr"]
-    if eqn.params["prevent_cse"]:
-        operands, cts = lax.optimization_barrier((list(operands), list(cts)))
-    _, applications = forward_pass(body, (), operands, wanted)
-    return backward_pass(body, applications, cts, BODY)
+def linear_solve_backward(eqn, saved, cts, wanted):
+    """From A(w)·x = b follows ct_b = A⁻ᵀ·ct_x, and ct_w is the pullback of -A(w)·x, in w alone, at ct_b."""
+    (matvec, vecmat, solve, transpose_solve), x = saved
+    jaxprs, lengths = eqn.params["jaxprs"], eqn.params["const_lengths"]
+    if jaxprs.transpose_solve is None:
+        raise TypeError("transpose_solve required for backwards mode automatic differentiation of custom_linear_solve")
+    cts = [zero_gradient(jax.typeof(value)) if ct is None else ct for ct, value in zip(cts, x, strict=False)]
+    solved = eqn.primitive.bind(
+        *(*vecmat, *matvec, *transpose_solve, *solve, *cts),
+        const_lengths=lengths.transpose(),
+        jaxprs=jaxprs.transpose(),
+    )
+    ct_b = list(solved[: len(x)])  # what follows is the solver's own report
+    in_matvec, *_, in_b = groups(eqn, wanted)
+    ct_matvec = [None] * len(matvec)
+    if any(in_matvec):
+        body = jaxprs.matvec
+        mask = [*in_matvec, *[False] * len(x)]
+        _, applications = forward_pass(body.jaxpr, body.consts, [*matvec, *x], mask)
+        ct_matvec = backward_pass(body.jaxpr, applications, [lax.neg(ct) for ct in ct_b], BODY)[: len(matvec)]
+    others = [None] * (len(wanted) - len(matvec) - len(x))
+    return [*ct_matvec, *others, *(ct if want else None for ct, want in zip(ct_b, in_b, strict=True))]
 
 
-# --- cond: the same branch, on the way back ---------------------------------------------------------------------------
-
-
-def cond_forward(eqn, operands, wanted):
-    return bind_again(eqn, operands), operands
-
-
-def cond_backward(eqn, operands, cts, wanted):
-    """Takes the branch again, evaluates it again, and walks back through it: only the operands are kept."""
-    index, *rest = operands
-    present = [ct for ct in cts if ct is not None]
-    operand_avals, ct_avals = [atom.aval for atom in eqn.invars[1:]], [jax.typeof(ct) for ct in present]
-
-    def pullback(branch):
-        def of_branch(*values):
-            given = iter(values[len(rest) :])
-            _, applications = forward_pass(branch.jaxpr, branch.consts, values[: len(rest)], wanted[1:])
-            in_cts = backward_pass(
-                branch.jaxpr, applications, [None if ct is None else next(given) for ct in cts], BODY
-            )
-            asked = [(ct, aval) for ct, aval, want in zip(in_cts, operand_avals, wanted[1:], strict=True) if want]
-            return [zero_gradient(aval) if ct is None else ct for ct, aval in asked]
-
-        return jax.make_jaxpr(of_branch)(*operand_avals, *ct_avals)
-
-    params = dict(eqn.params, branches=tuple(pullback(branch) for branch in eqn.params["branches"]))
-    in_cts = iter(eqn.primitive.bind(index, *rest, *present, **params))
-    return [next(in_cts) if want else None for want in wanted]
+def groups(eqn, values):
+    """``values``, one per operand, as those of the constants of (matvec, vecmat, solve, transpose_solve), and of b."""
+    rest = iter(values)
+    return [*(list(itertools.islice(rest, length)) for length in eqn.params["const_lengths"]), list(rest)]
 
 
 # --- reduce_window with a function of the user's ----------------------------------------------------------------------
@@ -157,9 +152,8 @@ def reduce_window_backward(eqn, operands, cts, wanted):
 
 
 rules.vjp_call(primitives.reduce_window_p, reduce_window_forward, reduce_window_backward)
-rules.vjp_call(primitives.cond_p, cond_forward, cond_backward)
-rules.vjp_call(primitives.jit_p, jit_forward, jit_backward)
+rules.vjp_call(primitives.jit_p, jit_forward, jit_backward, lambda eqn, wanted: reached(body_of(eqn), wanted))
 rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)
 rules.vjp_call(primitives.custom_vjp_call_p, custom_vjp_call_forward, custom_vjp_call_backward)
-rules.vjp_call(primitives.remat_p, remat_forward, remat_backward)
+rules.vjp_call(primitives.linear_solve_p, linear_solve_forward, linear_solve_backward)
 rules.vjp(primitives.name_p, x=lambda ct: ct)

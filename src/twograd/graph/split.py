@@ -10,11 +10,12 @@ from typing import Any
 import jax
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal, Var
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from twograd._compat import new_jaxpr
 from twograd.graph.passes.cse import cse
+from twograd.graph.passes.dce import dce
 from twograd.graph.transform import backward_pass, forward_pass
 from twograd.rules import carries_gradient
 
@@ -31,7 +32,6 @@ class Split:
     """
 
     forward: ClosedJaxpr
-    num_outs: int
     saved: tuple[int, ...]
     backward: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
 
@@ -44,14 +44,15 @@ def split_vjp(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
     """
     program = closed
     for _ in range(MAX_ROUNDS):
-        split = _split_once(program, wanted, len(closed.out_avals))
+        split = split_once(program, wanted)
         if not any(map(carries_gradient, split.forward.out_avals[len(program.out_avals) :])):
             return split
         program = split.forward  # its intermediates are results now: the next round differentiates these too
     return _recomputing(closed, wanted)
 
 
-def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> Split:
+def split_once(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
+    """Splits the derivative of ``closed``; what ``backward`` reads need not have a cotangent in it."""
     jaxpr = closed.jaxpr
     leaves: list[Any] = []
     structure: Any = None
@@ -95,7 +96,7 @@ def _split_once(closed: ClosedJaxpr, wanted: Sequence[bool], num_outs: int) -> S
         return backward_pass(jaxpr, tree_unflatten(structure, filled), cts[: len(jaxpr.outvars)])
 
     program = ClosedJaxpr(new_jaxpr(traced.jaxpr, outvars=results), traced.consts)
-    return Split(program, num_outs, saved, backward)
+    return Split(program, saved, backward)
 
 
 def _recomputing(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
@@ -105,4 +106,13 @@ def _recomputing(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
         _, applications = forward_pass(closed.jaxpr, closed.consts, values, wanted)
         return backward_pass(closed.jaxpr, applications, cts)
 
-    return Split(closed, len(closed.out_avals), tuple(range(len(closed.in_avals))), backward)
+    return Split(closed, tuple(range(len(closed.in_avals))), backward)
+
+
+def part_of(
+    closed: ClosedJaxpr, invars: Sequence[Var], eqns: Sequence[JaxprEqn], outvars: Sequence[Any]
+) -> ClosedJaxpr:
+    """Those of the ``eqns`` of ``closed`` that ``outvars`` need, as a program of the ``invars``."""
+    info = closed.jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+    changes = {"invars": list(invars), "eqns": list(eqns), "outvars": list(outvars), "debug_info": info}
+    return dce(ClosedJaxpr(new_jaxpr(closed.jaxpr, **changes), closed.consts))[0]

@@ -8,6 +8,7 @@ Both passes are interpreters. Given values they compute values, which is symbol-
 built by hand, so what comes out is an ordinary program that the same two passes can differentiate again.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ def forward_pass(
         outs, saved = rules.forward(eqn, [read(atom) for atom in eqn.invars], wants)
         env.update(zip(eqn.outvars, outs, strict=True))
         if any(wants):
-            depends.update(var for var in eqn.outvars if rules.carries_gradient(var.aval))
+            depends.update(itertools.compress(eqn.outvars, rules.reached_results(eqn, wants)))
             applications.append(Application(index, eqn, wants, saved))
         for atom in eqn.invars:  # a value lives until its last use, and longer only if a rule saved it
             if isinstance(atom, Var) and last_use[atom] is eqn:
@@ -81,3 +82,12 @@ def backward_pass(jaxpr: Jaxpr, applications: list[Application], cts: Sequence[A
 def evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
     """Evaluates ``jaxpr`` on values, or emits its equations on tracers; nothing is differentiated."""
     return forward_pass(jaxpr, consts, args, (False,) * len(args))[0]
+
+
+def reached(jaxpr: Jaxpr, wanted: Sequence[bool]) -> list[bool]:
+    """Which results of ``jaxpr`` depend on a ``wanted`` operand; nothing is evaluated."""
+    depends = set(itertools.compress(jaxpr.invars, wanted))
+    for eqn in jaxpr.eqns:
+        wants = rules.wanted_operands(eqn, [isinstance(atom, Var) and atom in depends for atom in eqn.invars])
+        depends.update(itertools.compress(eqn.outvars, rules.reached_results(eqn, wants)))
+    return [isinstance(atom, Var) and atom in depends for atom in jaxpr.outvars]

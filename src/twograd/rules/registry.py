@@ -77,6 +77,7 @@ class Rule:
     by_operand: dict[str, OperandRule] = field(default_factory=dict)
     forward: Callable[..., tuple[list[Any], Any]] | None = None
     backward: Callable[..., Sequence[Any]] | None = None
+    reached: Callable[..., Sequence[bool]] | None = None
 
     def positions(self, name: str, count: int) -> slice | int:
         """Where operand ``name`` stands among ``count`` operands: an index, or a slice where it is starred."""
@@ -130,13 +131,19 @@ def nondifferentiable(*primitives: Primitive) -> None:
         _enter(Rule(primitive))
 
 
-def vjp_call(primitive: Primitive, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+def vjp_call(
+    primitive: Primitive,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    reached: Callable[..., Any] | None = None,
+) -> None:
     """Enters a primitive that carries jaxprs, whose forward pass must be changed to yield residuals.
 
     ``forward(eqn, operands, wanted) -> (outs, residuals)``: computes the results, and any pytree of residuals.
     ``backward(eqn, residuals, cts, wanted) -> in_cts``: one cotangent per operand, None where zero or not wanted.
+    ``reached(eqn, wanted) -> mask``: which results depend on wanted operands; by default all.
     """
-    _enter(Rule(primitive, forward=forward, backward=backward))
+    _enter(Rule(primitive, forward=forward, backward=backward, reached=reached))
 
 
 # --- how an engine meets a rule ---------------------------------------------------------------------------------------
@@ -164,6 +171,17 @@ def wanted_operands(eqn: JaxprEqn, depends: Sequence[bool]) -> tuple[bool, ...]:
     if rule is None:
         return tuple(depends)
     return tuple(d and r for d, r in zip(depends, _differentiable(rule, len(depends)), strict=True))
+
+
+def reached_results(eqn: JaxprEqn, wanted: Sequence[bool]) -> Sequence[bool]:
+    """Which results of ``eqn`` depend on its ``wanted`` operands, and can have a cotangent."""
+    if not any(wanted):
+        return (False,) * len(eqn.outvars)
+    inexact = [carries_gradient(var.aval) for var in eqn.outvars]
+    rule = table.get(eqn.primitive)
+    if rule is None or rule.reached is None:
+        return inexact
+    return [i and r for i, r in zip(inexact, rule.reached(eqn, wanted), strict=True)]
 
 
 @cache

@@ -1,0 +1,114 @@
+"""The rule of ``jax.checkpoint``: keep little on the way there, and compute the rest again on the way back.
+
+What flows in: a body, and a policy that says which of the values inside are worth keeping. Read :func:`remat_forward`;
+:func:`cut` is what finds the least that must be kept.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var, primitives
+from jax.tree_util import tree_leaves, tree_structure, tree_unflatten
+
+from twograd import rules
+from twograd._compat import bind_again, consts_as_inputs, keeps, new_jaxpr
+from twograd.graph.split import part_of, split_once
+from twograd.graph.transform import evaluate, reached
+
+
+def remat_forward(eqn, operands, wanted):
+    """Evaluates the body, and keeps the operands and those values inside that the policy allows, where they are needed.
+
+    As in JAX the policy is asked about the equations of the differentiated body: those of a custom JVP rule, say.
+    """
+    split = split_once(ClosedJaxpr(eqn.params["jaxpr"], ()), wanted)
+    body, num_outs = split.forward.jaxpr, len(eqn.outvars)
+    atoms = [*body.invars, *body.outvars]
+    allowed = allowed_values(body, eqn.params["policy"])
+    again, inputs, kept = cut(split.forward, [atoms[i] for i in split.saved], allowed)
+    outs = body.outvars[:num_outs]
+    further = [var for var in kept if var not in outs]
+    if further:
+        forward = ClosedJaxpr(new_jaxpr(body, outvars=[*outs, *further]), split.forward.consts)
+        results = bind(eqn, forward, operands, eqn.params["prevent_cse"])
+    else:
+        results = bind_again(eqn, operands)
+    values = [results[[*outs, *further].index(var)] for var in kept]
+    spaces = [allowed[var] for var in kept]
+    values = [jax.device_put(v, space[0]) if space else v for v, space in zip(values, spaces, strict=True)]
+    return results[:num_outs], (split, again, spaces, inputs, [operands[i] for i in inputs], values)
+
+
+def remat_backward(eqn, saved, cts, wanted):
+    """One ``remat`` equation: its barrier makes XLA compute again, and its own derivative will compute again too."""
+    split, again, spaces, inputs, operands, values = saved
+
+    def pullback(operands, values, cts):
+        values = [jax.device_put(v, space[1]) if space else v for v, space in zip(values, spaces, strict=True)]
+        return split.backward(evaluate(again.jaxpr, again.consts, [*operands, *values]), cts)
+
+    given = (operands, values, list(cts))
+    backward, shape = jax.make_jaxpr(pullback, return_shape=True)(*jax.tree.map(jax.typeof, given))
+    prevent = eqn.params["prevent_cse"]
+    if isinstance(prevent, tuple):
+        prevent = tuple(prevent[i] for i in inputs)
+    results = bind(eqn, backward, tree_leaves(given), prevent, differentiated=True)
+    in_cts = tree_unflatten(tree_structure(shape), results)
+    return [ct if want else None for ct, want in zip(in_cts, wanted, strict=True)]
+
+
+def bind(eqn, closed, operands, prevent_cse, **params):
+    """Binds the ``remat`` of ``closed``; its operands begin with those that ``prevent_cse`` speaks of."""
+    if isinstance(prevent_cse, tuple):
+        unnamed = len(operands) - len(prevent_cse)
+        prevent_cse = (False,) * len(closed.consts) + prevent_cse + (True,) * unnamed
+    params = dict(eqn.params, jaxpr=consts_as_inputs(closed).jaxpr, prevent_cse=prevent_cse, **params)
+    return list(eqn.primitive.bind(*closed.consts, *operands, **params))
+
+
+def allowed_values(jaxpr: Jaxpr, policy: Callable[..., Any] | None) -> dict[Var, tuple[Any, Any] | None]:
+    """The values of ``jaxpr`` that the policy allows to be kept, each with the memory spaces to move between, or None.
+
+    What ``checkpoint_name`` names is its operand: whoever reads that need not compute it again either.
+    """
+    allowed: dict[Var, tuple[Any, Any] | None] = {}
+    for eqn in jaxpr.eqns if policy is not None else ():
+        keep, spaces = keeps(policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params))
+        if keep:
+            named = eqn.invars if eqn.primitive is primitives.name_p else eqn.outvars
+            allowed.update((atom, spaces) for atom in named if isinstance(atom, Var))
+    return allowed
+
+
+def cut(
+    closed: ClosedJaxpr, named: Sequence[Var], allowed: Collection[Var]
+) -> tuple[ClosedJaxpr, list[int], list[Var]]:
+    """A program that computes the ``named`` values of ``closed`` again; which inputs and ``allowed`` values it takes.
+
+    Walks back from the named values, no further than to allowed ones. What an equation yields that must be evaluated
+    anyway, for another of its results, need not be kept.
+    """
+    inputs = closed.jaxpr.invars
+    allowed = set(allowed) - set(inputs)
+    needed = {var for var in named if var not in allowed}
+    given = dict.fromkeys(var for var in named if var in allowed)
+    eqns = []
+    for eqn in reversed(closed.eqns):
+        if any(var in needed for var in eqn.outvars):
+            eqns.append(eqn)
+            for var in eqn.outvars:
+                given.pop(var, None)
+            for atom in eqn.invars:
+                if isinstance(atom, Var) and atom not in allowed:
+                    needed.add(atom)
+                elif isinstance(atom, Var):
+                    given[atom] = None
+    read = [i for i, var in enumerate(inputs) if var in needed]
+    program = part_of(closed, [*(inputs[i] for i in read), *given], eqns[::-1], named)
+    return program, read, list(given)
+
+
+rules.vjp_call(
+    primitives.remat_p, remat_forward, remat_backward, lambda eqn, wanted: reached(eqn.params["jaxpr"], wanted)
+)
