@@ -73,7 +73,9 @@ def allowed_values(jaxpr: Jaxpr, policy: Callable[..., Any] | None) -> dict[Var,
     What ``checkpoint_name`` names is its operand: whoever reads that need not compute it again either.
     """
     allowed: dict[Var, tuple[Any, Any] | None] = {}
-    for eqn in jaxpr.eqns if policy is not None else ():
+    if policy is None:
+        return allowed
+    for eqn in jaxpr.eqns:
         keep, spaces = keeps(policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params))
         if keep:
             named = eqn.invars if eqn.primitive is primitives.name_p else eqn.outvars
