@@ -1,4 +1,4 @@
-"""Programs of other libraries: run time of the compiled gradient, tracing, and bytes kept, against JAX's.
+"""The comparisons and programs of other libraries, against JAX: the gradient's run time, tracing, and bytes kept.
 
 Needs `pip install 'twograd[libraries]'` and, for Haiku's programs, `pip install dm-haiku`; programs whose library is
 missing are left out, and named.
@@ -7,8 +7,8 @@ missing are left out, and named.
 import jax
 import numpy as np
 from _bench import against, summary
+from _comparisons import comparison_programs
 from _libraries import LIBRARIES
-from _programs import PROGRAMS
 from _saved import saved_bytes_by_jax, saved_bytes_by_twograd
 
 from twograd import graph
@@ -16,7 +16,8 @@ from twograd import graph
 
 def main() -> None:
     runs, traces, sizes = [], [], []
-    for title, make in (PROGRAMS | LIBRARIES).items():
+    comparisons = {name: lambda program=program: program for name, program in comparison_programs().items()}
+    for title, make in (comparisons | LIBRARIES).items():
         try:
             loss, params, batch = make()
         except ImportError as error:

@@ -281,7 +281,7 @@ NO_GRADIENT = {
 NO_RULE = """
     linalg.cholesky linalg.cond linalg.eigh linalg.eigvals linalg.eigvalsh
     linalg.inv linalg.lstsq linalg.norm-3 linalg.matrix_power-1 linalg.qr linalg.slogdet linalg.solve linalg.svdvals
-    linalg.tensorinv linalg.tensorsolve polyfit polyval"""
+    linalg.tensorinv linalg.tensorsolve polyfit"""
 
 # A Tensor that requires a gradient decides a shape: refused, with the advice to detach it.
 SHAPE_FROM_GRADIENT = """

@@ -223,8 +223,8 @@ def custom_vjp_backward(params: dict[str, Any], residuals: Sequence[Any], cts: S
             jax.custom_derivatives.SymbolicZero(aval.to_ct_aval()) if ct is None else ct
             for ct, aval in zip(cts, avals, strict=True)
         ]
-    # A constant is a NumPy array here; the user's rule may index it by a tracer.
-    residuals = [x if isinstance(x, jax.Array) else jax.numpy.asarray(x) for x in residuals]
+    with jax.ensure_compile_time_eval():  # a constant, which the user's rule may index by a tracer
+        residuals = [jax.numpy.asarray(x) if np.ndim(x) and not isinstance(x, jax.Array) else x for x in residuals]
     results = params["bwd"].call_wrapped(*residuals, *cts)
     return [None if isinstance(ct, (_ad.Zero, jax.custom_derivatives.SymbolicZero)) else ct for ct in results]
 
