@@ -19,7 +19,7 @@ ALLOWED = {
     "_protocol": set(),
     "_table": set(),
     "exit_codes": set(),
-    "graph": {"_compat", "errors", "rules", "_arguments", "_table"},
+    "graph": {"_compat", "errors", "rules", "_arguments", "_protocol", "_table"},
     "tape": {"_compat", "errors", "rules", "_arguments", "graph"},
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},

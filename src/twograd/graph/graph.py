@@ -17,6 +17,7 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._arguments import argument_positions
 from twograd._compat import call_jaxpr, scope_of
+from twograd.graph.advice import explaining
 from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
 from twograd.graph.passes import PassReport, optimize
 from twograd.graph.text import format_graph
@@ -231,7 +232,8 @@ class Graph:
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """Traces ``f`` on arguments of these shapes and dtypes (arrays or ``jax.ShapeDtypeStruct``) to a :class:`Graph`."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+    with explaining(f):
+        closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
 
