@@ -30,7 +30,7 @@ from twograd.compare.results import Check, Settings
 from twograd.compare.runner import case_name, cast, make_inputs
 from twograd.tape.node import Node
 
-SAMPLING = timing.Plan(min_time=0.02, min_rounds=5, max_time=0.2, warmup_cap=0.1)
+SAMPLING = timing.Plan(min_time=0.05, min_rounds=11, max_time=0.3, warmup_cap=0.1)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from twograd.graph.graph import GraphStats as GraphStats
 from twograd.graph.graph import backprop as backprop
 from twograd.graph.graph import gradients as gradients
 from twograd.graph.graph import trace as trace
+from twograd.graph.ladder import Ladder as Ladder
+from twograd.graph.ladder import ladder as ladder
 from twograd.graph.passes import PassReport as PassReport
 from twograd.graph.passes import optimize as optimize
 from twograd.graph.split import Split as Split
