@@ -71,7 +71,9 @@ def test_results_of_an_equation_with_several():
     first, second = both(g, (Y[::-1], X), 0, ["sort.0", "sort.0:1"])
     same((first, second), (X[::-1], Y))
     same(both(g, (Y[::-1], X), 0, stop_gradients="sort.0:1"), [X, np.zeros_like(X)])
-    same(both(g, (Y[::-1], X), 0, ["sort.0", "y"], stop_gradients=["sort.0", "sort.0:1"])[0], X[::-1])
+    # One result is constant and an x, the other is not: what arrives at the first goes no further.
+    found = both(g, (Y[::-1], X), 0, ["sort.0", "x", "y"], stop_gradients="sort.0")
+    same(found, [X[::-1], np.zeros_like(X), Y[::-1]])
     with raises(ValueError, "has no input 'sort.0:2'"):
         g.gradients(0, "sort.0:2")
 
@@ -118,7 +120,8 @@ def test_nothing_is_emitted_or_kept_for_what_is_constant_or_leads_nowhere():
         "broadcast_in_dim"
     }
     kept = g.gradients(1, stop_gradients="exp.2")
-    assert not [e for e in kept.jaxpr.eqns if "vjp(exp.2)" in str(e.source_info.name_stack)]
+    derivative = [e.primitive.name for e in kept.jaxpr.eqns[len(g.jaxpr.eqns) :]]
+    assert derivative == ["broadcast_in_dim", "mul"]
 
 
 # --- gradients that are given -----------------------------------------------------------------------------------------
