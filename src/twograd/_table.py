@@ -25,9 +25,9 @@ class TextTable:
 
     def _repr_html_(self) -> str:
         def row(tag: str, cells: Sequence[str]) -> str:
-            first, *rest = (escape(cell) for cell in cells)
-            right = "".join(f'<{tag} style="text-align:right">{cell}</{tag}>' for cell in rest)
-            return f'<tr><th style="text-align:left">{first}</th>{right}</tr>'
+            first, *rest = (escape(cell).replace("  ", "&ensp;") for cell in cells)
+            right = "".join(f'<{tag} style="text-align:right; padding:0 0.6em">{cell}</{tag}>' for cell in rest)
+            return f'<tr><th style="text-align:left; font-weight:normal">{first}</th>{right}</tr>'
 
         body = "".join(row("td", cells) for cells in self.rows)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
