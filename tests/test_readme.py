@@ -23,6 +23,13 @@ def test_the_programs_run(capsys):
     np.testing.assert_allclose(gradients[0], jax.grad(names["f"])(x, x), rtol=1e-5)
     assert "SumBackward0" in printed
     assert "<- sin.1" in printed, "a derivative's line names the forward equation that it comes from"
+    table = "The four corners of f"
+    assert counts(printed[printed.index(table) :]) == counts(README[README.index(table) :].partition("```")[0])
+
+
+def counts(table):
+    """The lines of a printed table of corners, without rows of times and rounding errors."""
+    return [line for line in table.splitlines() if not line.strip().startswith(("time", "="))]
 
 
 def test_files_that_it_names_exist():

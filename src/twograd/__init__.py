@@ -3,6 +3,7 @@
     import twograd as tg
     import twograd.numpy as tnp
     from twograd import tape, graph
+    print(tg.corners(f, x))  # one program at the four corners: rebuilt or built once, by value or by symbols
 
 ``tape`` records as it runs and differentiates by value; ``graph`` traces and rewrites a program into a bigger one that
 holds its derivative; ``rules`` is the table that both read. Sub-modules are imported when they are first used.
@@ -19,8 +20,10 @@ _SUBMODULES = frozenset({"compare", "data", "graph", "lax", "nn", "numpy", "rule
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"twograd.{name}")
+    if name == "corners":
+        return importlib.import_module("twograd.compare.corners").corners
     raise AttributeError(f"module 'twograd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_SUBMODULES, "corners"})

@@ -36,6 +36,7 @@ __all__ = [
     "fresh_var",
     "is_plain_jit",
     "is_traced",
+    "is_user_file",
     "keeps",
     "literal",
     "new_jaxpr",
@@ -132,6 +133,11 @@ def scoped(inner: JaxprEqn, outer: JaxprEqn, scope: str) -> Any:
     """The source info of ``inner`` where it stands inside of ``outer``: its scopes follow those of ``outer``."""
     names = outer.source_info.name_stack.extend(scope) + inner.source_info.name_stack
     return inner.source_info.replace(name_stack=names)
+
+
+def is_user_file(name: str) -> bool:
+    """Whether frames of the file ``name`` are the user's, and not JAX's or this package's."""
+    return _source_info_util.is_user_filename(name)
 
 
 # Frames of this package are not the user's: what is blamed is the line that called it.

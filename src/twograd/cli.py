@@ -23,6 +23,7 @@ examples:
   twograd check --dtype float64               are all gradients right?
   twograd bench --only op_chain --engines tape,graph,jax-jit
   twograd report --quick                      everything in under five minutes, as one HTML file
+  twograd corners comparisons/mlp_digits.py   one program at the four corners, every cell measured
   twograd plot results/2026-11-23T14-24-38Z   draw the report again from its results.json
   twograd env                                 what results would be stamped with
 """
@@ -64,21 +65,23 @@ def parser() -> argparse.ArgumentParser:
         prog="twograd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"twograd {__version__}")
-    verbs = top.add_subparsers(dest="verb", metavar="list|report|check|bench|plot|env")
+    verbs = top.add_subparsers(dest="verb", metavar="list|report|check|bench|corners|plot|env")
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="of the terminal's text")
     common.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     common.add_argument("-v", "--verbose", action="store_true", help="tracebacks of internal errors")
 
-    running = argparse.ArgumentParser(add_help=False)
+    setting = argparse.ArgumentParser(add_help=False)
+    setting.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="what to compute on (auto)")
+    setting.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all floats (float32)")
+    setting.add_argument("--seed", type=_natural, default=0, help="of inputs, directions and the order of timing (0)")
+
+    running = argparse.ArgumentParser(add_help=False, parents=[setting])
     running.add_argument(
         "--only", type=_names, default=[], metavar="A,B", help="comparisons to run: names, or paths of your own files"
     )
     running.add_argument("--engines", type=_names, default=[], metavar="A,B", help="engines to run (all)")
-    running.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="what to compute on (auto)")
-    running.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all floats (float32)")
-    running.add_argument("--seed", type=_natural, default=0, help="of inputs, directions and the order of timing (0)")
     running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
     running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
     running.add_argument("--json", nargs="?", const="-", metavar="PATH", help="also the results as JSON; - is stdout")
@@ -96,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
     verb("check", "checks all gradients, and times nothing", running)
     verb("bench", "checks, times, and prints tables", running, timing)
     verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
+    corners = verb("corners", "one program at the four corners: rebuilt or built once, by value or by symbols", setting)
+    corners.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")
     plot = verb("plot", "draws the report again from a results.json")
     plot.add_argument("results", metavar="RESULTS", help="a results.json, or the folder that it lies in")
     plot.add_argument("--out", metavar="DIR", help="folder to draw into (that of the results)")

@@ -51,6 +51,16 @@ class CotangentMismatch(TwogradError, TypeError):
         super().__init__(f"a cotangent of type {ct.str_short()} does not fit an operand of type {aval.str_short()}")
 
 
+class DisconnectedInput(TwogradError, ValueError):
+    """A gradient was asked for with respect to a value that nothing differentiated depends on."""
+
+    def __init__(self, name: str):
+        super().__init__(
+            "grad method was asked to compute the gradient with respect to a variable that is not part of the "
+            f"computational graph of the cost, or is used only by a non-differentiable operator: {name}"
+        )
+
+
 class PassError(TwogradError):
     """A pass changed what a program takes, returns or computes."""
 

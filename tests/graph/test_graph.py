@@ -148,10 +148,9 @@ def test_special_outputs():
 
 
 def test_backprop_by_value(traced):
-    found = traced.backprop(PARAMS, X)
-    same(list(found), jax.tree.leaves(jax.grad(loss, (0, 1))(PARAMS, X)))
+    same(traced.backprop(PARAMS, X), traced.gradients().run(PARAMS, X))
     with_integer = graph.trace(lambda x, n, u: jnp.sum(x) * n, X, 3, V)
-    same(with_integer.backprop(X, 3, V), (3 * np.ones_like(X), None, np.zeros_like(V)))
+    same(with_integer.backprop(X, 3, V)[1], [3 * np.ones_like(X), np.zeros_like(V)])
 
 
 # --- provenance and counts --------------------------------------------------------------------------------------------

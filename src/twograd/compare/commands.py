@@ -14,6 +14,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
+from twograd.compare import corners as four
 from twograd.compare import environment, program, runner, terminal
 from twograd.compare.engines import ENGINES, check_names, create
 from twograd.compare.errors import CompareError
@@ -62,6 +65,15 @@ def report(options: Options) -> int:
         terminal.show_outcome(terminal.console(options.color), results)
         print(written)
     return exit_code(results)
+
+
+def corners(options: Options) -> int:
+    (declaration,) = program.find([options.file])
+    with jax.enable_x64(options.dtype == "float64"), runner.on_device(options.device):
+        f, args = four.declared(declaration, options.dtype, options.seed)
+        found = four.corners(f, *args)
+    terminal.show_corners(terminal.console(options.color), found)
+    return OK if found.agree else DISAGREEMENT
 
 
 def plot(options: Options) -> int:

@@ -130,16 +130,19 @@ class Declaration:
     description: str
     source: str
 
-    def load(self) -> Comparison:
-        """Runs the file. Raises CompareError, naming the line, where it raises or declares no comparison."""
+    def run(self) -> ModuleType:
+        """Runs the file, and returns it as a module. Raises CompareError, naming the line, where it raises."""
         try:
-            module = _import_file(self.path)
+            return _import_file(self.path)
         except Exception as error:
             raise CompareError(
                 f"{self.path}{_line_in(self.path, error)}: does not import ({type(error).__name__}: {error}). "
                 f"Mend the file, or leave it out with --only."
             ) from error
-        comparison = getattr(module, "comparison", None)
+
+    def load(self) -> Comparison:
+        """Runs the file. Raises CompareError, naming the line, where it raises or declares no comparison."""
+        comparison = getattr(self.run(), "comparison", None)
         if not isinstance(comparison, Comparison):
             raise CompareError(
                 f"{self.path}: declares no comparison; it needs a line 'comparison = Comparison(...)' "

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from twograd.compare import results, stats
 from twograd.compare.check import REFERENCE
+from twograd.compare.corners import Corners
 from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row
@@ -103,6 +104,19 @@ def show_timings(screen: Console, found: Results) -> None:
         "Medians. 'first' is the time from the program to its first gradient (tracing, compiling, first call). '!' and "
         "'!!': the interquartile range exceeds 10 % or 25 % of the median; run again on a quiet machine.",
     )
+
+
+def show_corners(screen: Console, found: Corners) -> None:
+    """The four corners as columns; what does not agree is marked."""
+    table = _table(found.table.title, *map(escape, found.table.columns))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.columns[0].no_wrap = True
+    for label, *cells in found.table.rows:
+        table.add_row(label, *(Text(cell, style="bold red" if cell.startswith("NO") else "") for cell in cells))
+    screen.print(table)
+    for note in found.table.notes:
+        _footer(screen, note)
 
 
 def show_outcome(screen: Console, found: Results) -> None:

@@ -17,7 +17,11 @@ from twograd.graph.functional import value_and_grad as value_and_grad
 from twograd.graph.functional import vjp as vjp
 from twograd.graph.graph import Graph as Graph
 from twograd.graph.graph import GraphStats as GraphStats
+from twograd.graph.graph import backprop as backprop
+from twograd.graph.graph import gradients as gradients
 from twograd.graph.graph import trace as trace
+from twograd.graph.ladder import Ladder as Ladder
+from twograd.graph.ladder import ladder as ladder
 from twograd.graph.passes import PassReport as PassReport
 from twograd.graph.passes import optimize as optimize
 from twograd.graph.split import Split as Split

@@ -8,7 +8,6 @@ its equations there and nothing else. So all of them compose with JAX's transfor
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +27,8 @@ from jax.tree_util import (
 from twograd import rules
 from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
 from twograd._compat import is_traced
+from twograd.graph.advice import definition, explain, explaining
+from twograd.graph.passes.checking import described
 from twograd.graph.transform import backward_pass, forward_pass
 
 Argnums = int | Sequence[int]
@@ -36,8 +37,8 @@ Argnums = int | Sequence[int]
 def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
     """Lets what ``transform(f, ...)`` returns be compiled when it is called on arrays, and inlined under a trace.
 
-    The compiled function counts how often it was traced (``.traces``) and tells the signatures (``.signatures``), so
-    that an unwanted retrace can be seen and explained.
+    The compiled function counts how often it was traced (``.traces``), tells the signatures (``.signatures``), and why
+    it was traced again each time (``.retraces``).
     """
 
     @functools.wraps(transform)
@@ -52,11 +53,18 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
         jitted = jax.jit(traced)
 
         def called(*args, **kwargs):
-            return emit(*args, **kwargs) if is_traced() else jitted(*args, **kwargs)
+            if is_traced():
+                return emit(*args, **kwargs)
+            try:
+                return jitted(*args, **kwargs)
+            except jax.errors.UnexpectedTracerError as error:
+                explain(error, f)
+                raise
 
         derivative: Any = functools.wraps(f)(called)
         derivative.signatures = lambda: [signature_of(*types) for types in signatures]
         derivative.traces = lambda: len(signatures)
+        derivative.retraces = lambda: [why(types, signatures[:i]) for i, types in enumerate(signatures) if i]
         derivative.lower = jitted.lower
         derivative.trace = jitted.trace
         return derivative
@@ -67,7 +75,25 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
 def signature_of(args: Any, kwargs: Any) -> str:
     """The types of all arguments, as one line."""
     leaves, _ = tree_flatten_with_path((args, kwargs))
-    return ", ".join(f"{keystr(path[1:])}: {aval.str_short()}" for path, aval in leaves)
+    return ", ".join(f"{keystr(path[1:])}: {described(aval)}" for path, aval in leaves)
+
+
+def why(types: Any, known: Sequence[Any]) -> str:
+    """What is new about the arguments' ``types``, compared with the ``known`` ones that differ in the fewest places."""
+    differences = [_differences(types, other) for other in known]
+    nearest = min(differences, key=len)
+    return "; ".join(nearest) or "the same types, under other settings of JAX (x64, matmul precision, promotion ...)"
+
+
+def _differences(types: Any, known: Any) -> list[str]:
+    leaves, structure = tree_flatten_with_path(types)
+    if structure != tree_structure(known):
+        return [f"the structure of the arguments is {structure}, and was {tree_structure(known)}"]
+    return [
+        f"{keystr(path[1:])} is {described(new)}, and was {described(old)}"
+        for (path, new), old in zip(leaves, jax.tree.leaves(known), strict=True)
+        if new != old
+    ]
 
 
 @contextlib.contextmanager
@@ -76,9 +102,7 @@ def blaming(f: Callable[..., Any]) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        code = getattr(inspect.unwrap(f), "__code__", None)
-        where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-        error.add_note(f"in the derivative of {getattr(f, '__name__', f)}{where}")
+        error.add_note(f"in the derivative of {definition(f)}")
         raise
 
 
@@ -112,7 +136,8 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
 def _linearized(f, args, kwargs, wanted, has_aux):
     """Evaluates ``f`` and returns ``(out, pull, aux)``; ``pull`` maps cotangent leaves to those of all arguments."""
     call = functools.partial(f, **kwargs) if kwargs else f
-    closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+    with explaining(f):
+        closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)

@@ -6,25 +6,21 @@ Read :meth:`Graph.gradients` first: it is what "symbol-to-symbol" means.
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
-from twograd import rules
 from twograd._arguments import argument_positions
 from twograd._compat import call_jaxpr, scope_of
-from twograd.graph.passes import PassReport, inline, optimize
+from twograd.graph.advice import explaining
+from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
+from twograd.graph.passes import PassReport, optimize
 from twograd.graph.text import format_graph
-from twograd.graph.transform import backward_pass, forward_pass
-
-Selection = int | str | Sequence[int | str] | None
 
 
 @dataclass(frozen=True)
@@ -82,20 +78,28 @@ class Graph:
         """The results on these arguments; compiled at the first call. They must have the traced shapes and dtypes."""
         return tree_unflatten(self.out_tree, self._compiled(*self._leaves(args, kwargs)))
 
-    def backprop(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Evaluates by value, then walks back by value: the gradients of the (scalar) output in all inputs.
+    def backprop(self, *args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
+        """:func:`backprop` on these arguments: ``(outputs, gradients)``, as :meth:`gradients` has them, by value."""
+        outs, gradients = self.question().answer(self._leaves(args, kwargs))
+        return tree_unflatten(self.out_tree, outs), gradients
 
-        This is the fourth corner: a graph built once, differentiated symbol-to-value, as Caffe and Torch7 do it. No
-        equation is added to any graph; each operation is computed as the walk reaches it.
+    def question(self, *selection: Any, **options: Any) -> Question:
+        """What :meth:`gradients` answers by equations and :func:`backprop` by value, with the arguments of the former.
+
+        It is found once for names, numbers and tuples of them, and anew for what cannot be hashed.
         """
-        leaves = self._leaves(args, kwargs)
-        wanted = [rules.carries_gradient(aval) for aval in self.jaxpr.in_avals]
-        outs, applications = forward_pass(self.jaxpr.jaxpr, self.jaxpr.consts, leaves, wanted)
-        cts = backward_pass(self.jaxpr.jaxpr, applications, self._seeds(outs, range(len(outs)), None))
-        return tuple(
-            _zeros(aval) if ct is None and want else ct
-            for ct, aval, want in zip(cts, self.jaxpr.in_avals, wanted, strict=True)
-        )
+        names = Names(self.name, self.jaxpr, self.inputs, self.outputs)
+        key = (selection, *sorted(options.items()))
+        try:
+            if key not in self._questions:
+                self._questions[key] = question(names, *selection, **options)
+        except TypeError:
+            return question(names, *selection, **options)
+        return self._questions[key]
+
+    @functools.cached_property
+    def _questions(self) -> dict[Any, Question]:
+        return {}
 
     def lower(self) -> jax.stages.Lowered:
         """Lowered to StableHLO for the traced shapes."""
@@ -120,32 +124,60 @@ class Graph:
 
     # --- differentiating ----------------------------------------------------------------------------------------------
 
-    def gradients(self, ys: Selection = None, xs: Selection = None, grad_ys: Sequence[Any] | None = None) -> "Graph":
+    def gradients(
+        self,
+        ys: Selection = None,
+        xs: Selection = None,
+        grad_ys: Sequence[Any] | None = None,
+        stop_gradients: Selection = (),
+        unconnected_gradients: Unconnected = "zero",
+        *,
+        consider_constant: Selection = (),
+        known_grads: Mapping[int | str, Any] | None = None,
+        disconnected_inputs: Disconnected = "ignore",
+    ) -> "Graph":
         """The same graph with equations added that compute the sum of the ``ys``' gradients with respect to the ``xs``.
 
-        Inputs and outputs may be given by index or by name; by default all floating-point ones. The new graph returns
+        By default the ys are all floating-point outputs and the xs all such inputs. The new graph returns
         ``(outputs, gradients)``, a gradient per x. Every added equation carries the scope ``vjp(PRIMITIVE.INDEX)`` of
         the forward equation it comes from, and that equation's source line. Applying this again gives higher orders.
         Calls of jitted functions are inlined first, so that each equation of a body has a number and a derivative.
 
-        ``grad_ys`` are the cotangents of the ys, by default ones for scalars. Raises TypeError for an integer x or y,
-        or a y that is not a scalar and has no ``grad_ys``; ValueError for one that does not exist.
+        A value is chosen by index (among the outputs for a y, else among the inputs) or by name: that of an input or
+        output, one given by ``jax.ad_checkpoint.checkpoint_name``, or, for the result of an equation, its primitive and
+        number in the graph's text, ``sin.3`` (``sort.5:1`` for the second of several).
+
+        - ``grad_ys``: the cotangents of the ys, arrays of their shapes or names of values of the graph; None, and all
+          by default, is 1 for a scalar.
+        - ``stop_gradients`` (TensorFlow's name) and ``consider_constant`` (Theano's): values that are taken for
+          constants. No cotangent is led past them; where one is an x, its own gradient is found all the same.
+        - ``known_grads``: the gradients of some values, as for ``grad_ys``. They replace what would arrive there, and
+          are led on. With ``ys=()`` they are all that there is.
+        - ``unconnected_gradients``: what stands for the gradient of an x that no y depends on, ``"zero"`` or
+          ``"none"``, which is None in the results.
+        - ``disconnected_inputs``: whether such an x is an error (:class:`DisconnectedInput`), a warning, or neither.
+
+        Raises TypeError for an integer x or y, a y that is not a scalar and has no cotangent, and a cotangent of
+        another shape; ValueError for a value that does not exist.
         """
-        closed, _ = inline(self.jaxpr)
-        y_at = self._select(ys, self.outputs, closed.out_avals, "output")
-        x_at = self._select(xs, self.inputs, closed.in_avals, "input")
-        if grad_ys is not None and len(grad_ys) != len(y_at):
-            raise ValueError(f"grad_ys has {len(grad_ys)} cotangents for {len(y_at)} output(s)")
-        wanted = [i in x_at for i in range(len(closed.in_avals))]
+        asked = self.question(
+            ys,
+            xs,
+            grad_ys,
+            stop_gradients,
+            unconnected_gradients,
+            consider_constant=consider_constant,
+            known_grads=known_grads,
+            disconnected_inputs=disconnected_inputs,
+        )
 
         def extended(*args):
-            outs, applications = forward_pass(closed.jaxpr, closed.consts, args, wanted)
-            in_cts = backward_pass(closed.jaxpr, applications, self._seeds(outs, y_at, grad_ys))
-            return outs, [_zeros(closed.in_avals[i]) if in_cts[i] is None else in_cts[i] for i in x_at]
+            return asked.answer(args)
 
         extended.__name__ = self.name
-        out_tree = tree_structure((tree_unflatten(self.out_tree, closed.out_avals), [0] * len(x_at)))
-        return self._replaced(_retrace(extended, closed, self.inputs), out_tree)
+        closed, shape = _retrace(extended, self.jaxpr, self.inputs)
+        out_tree = tree_structure((tree_unflatten(self.out_tree, self.outputs), shape[1]))
+        return self._replaced(closed, out_tree)
 
     def value_and_grad(self, argnums: int | Sequence[int] = 0) -> "Graph":
         """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``."""
@@ -157,36 +189,6 @@ class Graph:
         derivative = self.gradients(xs=leaves)
         value = tree_unflatten(self.out_tree, self.outputs)
         return self._replaced(derivative.jaxpr, tree_structure((value, tree_unflatten(tree, leaves))))
-
-    def _seeds(self, outs: Sequence[Any], y_at: Sequence[int], grad_ys: Sequence[Any] | None) -> list[Any]:
-        """The cotangents of all outputs: those given, or ones, for the ys, and None for the others."""
-        seeds: list[Any] = [None] * len(outs)
-        for position, i in enumerate(y_at):
-            aval = self.jaxpr.out_avals[i]
-            if grad_ys is not None:
-                seeds[i] = lax.convert_element_type(grad_ys[position], aval.dtype)
-            elif aval.shape == ():
-                seeds[i] = lax.full((), 1, aval.dtype)
-            else:
-                raise TypeError(
-                    f"the output {self.outputs[i]} is {aval.str_short()}, not a scalar: give its cotangent in grad_ys"
-                )
-        return seeds
-
-    def _select(self, chosen: Selection, names: Sequence[str], avals: Sequence[Any], kind: str) -> list[int]:
-        if chosen is None:
-            return [i for i, aval in enumerate(avals) if rules.carries_gradient(aval)]
-        indices = []
-        for item in [chosen] if isinstance(chosen, (int, str)) else chosen:
-            if isinstance(item, str) and item not in names:
-                raise ValueError(f"{self.name} has no {kind} {item!r}; it has {', '.join(names)}")
-            index = names.index(item) if isinstance(item, str) else item
-            if not -len(names) <= index < len(names):
-                raise ValueError(f"{self.name} has no {kind} {index}; it has {len(names)}")
-            if not rules.carries_gradient(avals[index]):
-                raise TypeError(f"the {kind} {names[index]} has dtype {avals[index].dtype}: it has no derivative")
-            indices.append(index % len(names))
-        return indices
 
     # --- rewriting and showing ----------------------------------------------------------------------------------------
 
@@ -230,7 +232,8 @@ class Graph:
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """Traces ``f`` on arguments of these shapes and dtypes (arrays or ``jax.ShapeDtypeStruct``) to a :class:`Graph`."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+    with explaining(f):
+        closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
 
@@ -240,12 +243,36 @@ def derivative_order(eqn: Any) -> int:
     return sum(scope.startswith("vjp(") for scope in scope_of(eqn))
 
 
-def _retrace(f: Callable[..., Any], closed: ClosedJaxpr, names: Sequence[str]) -> ClosedJaxpr:
-    """``f``, a function of the leaves of ``closed``, as a jaxpr whose inputs keep their names."""
-    extended = jax.make_jaxpr(f)(*closed.in_avals)
+def gradients(g: Graph, *selection: Any, **options: Any) -> Graph:
+    """``g`` with the equations of a derivative added: :meth:`Graph.gradients`, which explains the arguments."""
+    return g.gradients(*selection, **options)
+
+
+def backprop(
+    g: Graph, values: Sequence[Any] | Mapping[str, Any], *selection: Any, **options: Any
+) -> tuple[Any, list[Any]]:
+    """Evaluates ``g`` by value, then walks back by value: ``(outputs, gradients)``, a gradient per x.
+
+    This is the fourth corner: a graph built once, differentiated symbol-to-value, as Caffe and Torch7 do it. No
+    equation is added to any graph. Each operation is computed as the walk reaches it; what the rules name is kept, and
+    let go as soon as its equation has been walked back.
+
+    ``values`` are the arguments that ``g`` was traced with, or its inputs by their names. The rest is as for
+    :meth:`Graph.gradients`.
+    """
+    if isinstance(values, Mapping):
+        if set(values) != set(g.inputs):
+            raise ValueError(f"{g.name} has the inputs {', '.join(g.inputs)}; given are {', '.join(map(str, values))}")
+        args, kwargs = tree_unflatten(g.in_tree, [values[name] for name in g.inputs])
+    else:
+        args, kwargs = tuple(values), {}
+    leaves = g._leaves(args, kwargs)
+    outs, gradients = g.question(*selection, **options).answer(leaves)
+    return tree_unflatten(g.out_tree, outs), gradients
+
+
+def _retrace(f: Callable[..., Any], closed: ClosedJaxpr, names: Sequence[str]) -> tuple[ClosedJaxpr, Any]:
+    """``f``, of the leaves of ``closed``, as a jaxpr whose inputs keep their names; and the types of its results."""
+    extended, shape = jax.make_jaxpr(f, return_shape=True)(*closed.in_avals)
     info = extended.jaxpr.debug_info._replace(arg_names=tuple(names))
-    return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info))
-
-
-def _zeros(aval: Any) -> Any:
-    return lax.full(aval.shape, np.zeros((), aval.dtype))
+    return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info)), shape

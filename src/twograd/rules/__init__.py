@@ -15,6 +15,7 @@ from twograd.rules import special as special
 from twograd.rules import windows as windows
 from twograd.rules.accumulate import accumulate as accumulate
 from twograd.rules.accumulate import unbroadcast as unbroadcast
+from twograd.rules.registry import Called as Called
 from twograd.rules.registry import Rule as Rule
 from twograd.rules.registry import SaveMapRow as SaveMapRow
 from twograd.rules.registry import carries_gradient as carries_gradient
@@ -23,6 +24,7 @@ from twograd.rules.registry import forward as forward
 from twograd.rules.registry import nondifferentiable as nondifferentiable
 from twograd.rules.registry import pullback as pullback
 from twograd.rules.registry import reached_results as reached_results
+from twograd.rules.registry import recording as recording
 from twograd.rules.registry import save_map as save_map
 from twograd.rules.registry import saved_positions as saved_positions
 from twograd.rules.registry import table as table

@@ -26,6 +26,7 @@ than its operand: :func:`twograd.rules.accumulate` sums it down. It returns None
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -244,11 +245,41 @@ def carries_jaxprs(primitive: Primitive) -> bool:
     return rule is not None and rule.forward is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One call of a rule: of which primitive, for operands of which shapes, and which of them wanted a cotangent."""
+
+    primitive: str
+    shapes: tuple[tuple[int, ...], ...]
+    wanted: tuple[bool, ...]
+
+
+_recordings: list[list[Called]] = []
+
+
+@contextmanager
+def recording() -> Iterator[list[Called]]:
+    """Lists the rules that are called inside the block, in order: by value or to emit equations, it is one list.
+
+    A compiled derivative has called its rules when it was made, and calls none when it runs. All threads are heard.
+    """
+    calls: list[Called] = []
+    _recordings.append(calls)
+    try:
+        yield calls
+    finally:
+        _recordings[:] = [other for other in _recordings if other is not calls]
+
+
 def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> list[Any]:
     """The cotangents of the operands of ``eqn`` from those of its results (None where zero, in both directions)."""
     rule = table.get(eqn.primitive)
     if rule is None:
         raise NoRule(eqn)
+    for calls in _recordings:
+        calls.append(
+            Called(eqn.primitive.name, tuple(getattr(atom.aval, "shape", ()) for atom in eqn.invars), tuple(wanted))
+        )
     if rule.backward is not None:
         return list(rule.backward(eqn, saved, cts, wanted))
     in_cts: list[Any] = [None] * len(wanted)
