@@ -22,7 +22,8 @@ A keyword-only parameter is given the primitive's static parameter of that name;
 whose cotangent is asked for (rules for starred operands return one cotangent per operand, None where not wanted).
 
 A rule speaks ``jax.lax`` only, so it runs on values and on tracers alike. It may return a cotangent that is broader
-than its operand: :func:`twograd.rules.accumulate` sums it down. It returns None for a cotangent that is zero.
+than its operand: :func:`twograd.rules.accumulate` sums it down. It returns None for a cotangent that is zero. Where
+there is no derivative it raises NotImplementedError with the reason, and the user meets a NoRule with that reason.
 """
 
 import inspect
@@ -268,7 +269,10 @@ def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> 
         arguments = [tuple(cts) if operand_rule.all_cts else cts[0]]
         arguments += [saved[name] if name in saved else _aval(eqn, rule, name) for name in operand_rule.reads]
         statics = {key: wanted[where] if key == "wanted" else eqn.params[key] for key in operand_rule.statics}
-        in_cts[where] = operand_rule.function(*arguments, **statics)
+        try:
+            in_cts[where] = operand_rule.function(*arguments, **statics)
+        except NotImplementedError as error:
+            raise NoRule(eqn, str(error)) from None
     return in_cts
 
 
