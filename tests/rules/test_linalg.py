@@ -56,7 +56,13 @@ def cholesky(x):
 FACTORS = [
     Case(linalg.cholesky_p, cholesky, [hermitian(3, 3)]),
     Case(linalg.cholesky_p, cholesky, [hermitian(2, 3, 3, draw=compl)], "complex, batch"),
-    Case(linalg.cholesky_p, lambda x: jnp.tril(linalg.cholesky_p.bind(x)), [hermitian(3, 3, draw=compl)], "as it stands", smooth=False),
+    Case(
+        linalg.cholesky_p,
+        lambda x: jnp.tril(linalg.cholesky_p.bind(x)),
+        [hermitian(3, 3, draw=compl)],
+        "as it stands",
+        smooth=False,
+    ),
     Case(linalg.cholesky_p, cholesky, [hermitian(1, 1)], "one by one"),
     Case(linalg.lu_p, lambda x: linalg.lu(x)[0], [spread(3, 3)]),
     Case(linalg.lu_p, lambda x: linalg.lu(x)[0], [spread(2, 4, 2, draw=compl)], "tall, complex, batch"),
@@ -91,32 +97,70 @@ QR = [
 @pytest.mark.parametrize("case", each(QR))
 def test_qr(case):
     check(case)
+
+
 EIGEN = [
     Case(linalg.eigh_p, lambda x: linalg.eigh(x), [hermitian(3, 3)]),
     Case(linalg.eigh_p, lambda x: linalg.eigh(x), [hermitian(2, 3, 3, draw=compl)], "complex, batch", smooth=False),
-    Case(linalg.eigh_p, lambda x: (lambda v, w: (jnp.abs(v) ** 2, w))(*linalg.eigh(x)), [hermitian(3, 3, draw=compl)], "complex, invariant"),
+    Case(
+        linalg.eigh_p,
+        lambda x: (lambda v, w: (jnp.abs(v) ** 2, w))(*linalg.eigh(x)),
+        [hermitian(3, 3, draw=compl)],
+        "complex, invariant",
+    ),
     Case(linalg.eigh_p, lambda x: linalg.eigh(x)[1], [hermitian(3, 3)], "values"),
     Case(linalg.eig_p, lambda x: linalg.eig(x, enable_eigvec_derivs=True), [spread(3, 3)]),
     Case(linalg.eig_p, lambda x: linalg.eig(x, enable_eigvec_derivs=True), [spread(2, 3, 3, draw=compl)], "c b"),
-    Case(linalg.eig_p, lambda x: linalg.eig(x, compute_left_eigenvectors=False, enable_eigvec_derivs=True), [spread(2, 3, 3, draw=compl)], "right"),
-    Case(linalg.eig_p, lambda x: linalg.eig(x, compute_right_eigenvectors=False, enable_eigvec_derivs=True), [spread(2, 3, 3, draw=compl)], "left"),
-    Case(linalg.eig_p, lambda x: linalg.eig(x, compute_right_eigenvectors=False, compute_left_eigenvectors=False), [spread(2, 3, 3)], "values"),
+    Case(
+        linalg.eig_p,
+        lambda x: linalg.eig(x, compute_left_eigenvectors=False, enable_eigvec_derivs=True),
+        [spread(2, 3, 3, draw=compl)],
+        "right",
+    ),
+    Case(
+        linalg.eig_p,
+        lambda x: linalg.eig(x, compute_right_eigenvectors=False, enable_eigvec_derivs=True),
+        [spread(2, 3, 3, draw=compl)],
+        "left",
+    ),
+    Case(
+        linalg.eig_p,
+        lambda x: linalg.eig(x, compute_right_eigenvectors=False, compute_left_eigenvectors=False),
+        [spread(2, 3, 3)],
+        "values",
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", each(EIGEN))
 def test_eig(case):
     check(case)
+
+
 SVD = [
     Case(linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(3, 3)]),
     Case(linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(2, 4, 2)], "tall batch"),
     Case(linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(2, 4)], "wide"),
-    Case(linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(4, 2, draw=compl)], "tall c", smooth=False),
-    Case(linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(2, 4, draw=compl)], "wide c", smooth=False),
+    Case(
+        linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(4, 2, draw=compl)], "tall c", smooth=False
+    ),
+    Case(
+        linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(2, 4, draw=compl)], "wide c", smooth=False
+    ),
     Case(linalg.svd_p, lambda x: linalg.svd(x, full_matrices=False), [spread(2, 2, draw=compl)], "sq c", smooth=False),
     Case(linalg.svd_p, lambda x: linalg.svd(x, compute_uv=False), [spread(4, 2, draw=compl)], "values"),
-    Case(linalg.svd_p, lambda x: (lambda u,s,v: (u@jnp.diag(jnp.exp(s))@v,s))(*linalg.svd(x, full_matrices=False)), [spread(4, 2, draw=compl)], "inv"),
-    Case(linalg.svd_p, lambda x: (lambda u,s,v: (u@jnp.diag(jnp.exp(s))@v,s))(*linalg.svd(x, full_matrices=False)), [spread(2, 4, draw=compl)], "inv w"),
+    Case(
+        linalg.svd_p,
+        lambda x: (lambda u, s, v: (u @ jnp.diag(jnp.exp(s)) @ v, s))(*linalg.svd(x, full_matrices=False)),
+        [spread(4, 2, draw=compl)],
+        "inv",
+    ),
+    Case(
+        linalg.svd_p,
+        lambda x: (lambda u, s, v: (u @ jnp.diag(jnp.exp(s)) @ v, s))(*linalg.svd(x, full_matrices=False)),
+        [spread(2, 4, draw=compl)],
+        "inv w",
+    ),
 ]
 
 
@@ -124,16 +168,37 @@ SVD = [
 def test_svd(case):
     check(case)
 
+
 import itertools
+
+
 def tri(**how):
     return lambda a, b: linalg.triangular_solve(a, b, **how)
+
+
 SOLVES = [
-    Case(linalg.triangular_solve_p, tri(left_side=l, lower=lo, transpose_a=t, conjugate_a=c, unit_diagonal=u), [triangular(2,3,3,draw=compl), compl(*((2,3,2) if l else (2,2,3)))], f"{l}{lo}{t}{c}{u}")
+    Case(
+        linalg.triangular_solve_p,
+        tri(left_side=l, lower=lo, transpose_a=t, conjugate_a=c, unit_diagonal=u),
+        [triangular(2, 3, 3, draw=compl), compl(*((2, 3, 2) if l else (2, 2, 3)))],
+        f"{l}{lo}{t}{c}{u}",
+    )
     for l, lo, t, c, u in itertools.product([False, True], repeat=5)
 ] + [
-    Case(linalg.tridiagonal_solve_p, linalg.tridiagonal_solve, [real(4), lambda rng: rng.uniform(3, 4, 4), real(4), real(4,2)]),
-    Case(linalg.tridiagonal_solve_p, linalg.tridiagonal_solve, [compl(2,4), lambda rng: compl(2,4)(rng)+6, compl(2,4), compl(2,4,2)], "c"),
+    Case(
+        linalg.tridiagonal_solve_p,
+        linalg.tridiagonal_solve,
+        [real(4), lambda rng: rng.uniform(3, 4, 4), real(4), real(4, 2)],
+    ),
+    Case(
+        linalg.tridiagonal_solve_p,
+        linalg.tridiagonal_solve,
+        [compl(2, 4), lambda rng: compl(2, 4)(rng) + 6, compl(2, 4), compl(2, 4, 2)],
+        "c",
+    ),
 ]
+
+
 @pytest.mark.parametrize("case", each(SOLVES))
 def test_solves(case):
     check(case)

@@ -7,6 +7,7 @@ from twograd.rules import cumulative as cumulative
 from twograd.rules import elementwise as elementwise
 from twograd.rules import fourier as fourier
 from twograd.rules import indexing as indexing
+from twograd.rules import internals as internals
 from twograd.rules import linalg as linalg
 from twograd.rules import linear as linear
 from twograd.rules import random as random

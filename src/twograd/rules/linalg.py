@@ -45,14 +45,21 @@ from jax.lax import (
 )
 from jax.lax.linalg import (
     cholesky_p,
+    cholesky_update_p,
     eig_p,
     eigh_p,
+    hessenberg_p,
+    householder_product_p,
     lu_p,
     lu_pivots_to_permutation_p,
+    ormqr_p,
     qr_p,
+    schur_p,
     svd_p,
+    symmetric_product_p,
     triangular_solve,
     triangular_solve_p,
+    tridiagonal_p,
     tridiagonal_solve_p,
 )
 
@@ -60,7 +67,7 @@ from twograd._compat import bind_again
 from twograd.errors import NoRule
 from twograd.rules.common import constant, is_complex, nonzero, real_if, where
 from twograd.rules.indexing import written_as
-from twograd.rules.registry import nondifferentiable, vjp, vjp_call
+from twograd.rules.registry import nondifferentiable, refused, vjp, vjp_call
 
 # --- matrices on the last two axes ------------------------------------------------------------------------------------
 
@@ -508,3 +515,13 @@ vjp(
 # --- no derivative ----------------------------------------------------------------------------------------------------
 
 nondifferentiable(lu_pivots_to_permutation_p)
+
+# --- what JAX does not differentiate either ---------------------------------------------------------------------------
+
+refused(cholesky_update_p, "no formula is known here; use cholesky(r.T @ r + outer(w, w)), which has one")
+refused(hessenberg_p, "the basis of a Hessenberg form is not determined; eigvals, which needs none, has a derivative")
+refused(householder_product_p, "no formula is known here; qr, which makes such a product, has a derivative")
+refused(ormqr_p, "no formula is known here; take q from qr, which has a derivative, and multiply by it")
+refused(schur_p, "the basis of a Schur form is not determined; eig or eigh, of which that is one, have a derivative")
+refused(symmetric_product_p, "it may compute one triangle only; write alpha * a @ a.T + beta * c")
+refused(tridiagonal_p, "the basis of a tridiagonal form is not determined; eigh, which needs none, has a derivative")
