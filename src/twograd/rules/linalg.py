@@ -337,6 +337,8 @@ def eig_backward(eqn, outs, cts, wanted):
     of Xᴴ, whose eigenvalues are conjugate.
     """
     w, right = outs[0], outs[-1]
+    if right.size == 0:
+        return [None]
     ct_w = cts[0]
     ct_left = cts[1] if eqn.params["compute_left_eigenvectors"] else None
     ct_right = cts[-1] if eqn.params["compute_right_eigenvectors"] else None
