@@ -1,6 +1,7 @@
 """Is a compiled gradient of linear algebra as fast as JAX's? Run: python benchmarks/bench_linalg_grad.py
 
-Each is the gradient of a sum of squares of all results, of 64x64 matrices in float32 and float64.
+Each is the gradient of a sum of squares of all results, of 64x64 matrices in float32 and float64. LAPACK's own threads
+disturb such short times: set OPENBLAS_NUM_THREADS=1, and bind the process to one core.
 """
 
 import jax

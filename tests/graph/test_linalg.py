@@ -25,9 +25,7 @@ def of(module, name, *args, **kwargs):
 
 FEW = {
     "cho_solve": (lambda a, b: scipy_linalg.cho_solve(scipy_linalg.cho_factor(a), b), DEFINITE, B),
-    "pinv": (linalg.pinv, TALL),
     "slogdet": (linalg.slogdet, BATCH),
-    "solve": (linalg.solve, GENERAL, B),
 }
 MANY = {
     "cho_factor": (lambda a: scipy_linalg.cho_factor(a)[0], DEFINITE),
@@ -51,12 +49,14 @@ MANY = {
     "norm": (linalg.norm, TALL),
     "norm, nuclear": (of(linalg, "norm", "nuc"), TALL),
     "norm, spectral": (of(linalg, "norm", 2), TALL),
+    "pinv": (linalg.pinv, TALL),
     "pinv, Hermitian": (of(linalg, "pinv", hermitian=True), DEFINITE),
     "qr": (linalg.qr, TALL),
     "qr, complete": (of(linalg, "qr", "complete"), TALL),
     "qr, pivoting": (of(scipy_linalg, "qr", mode="economic", pivoting=True), TALL),
     "slogdet, complex": (linalg.slogdet, COMPLEX),
     "slogdet, qr": (of(linalg, "slogdet", method="qr"), GENERAL),
+    "solve": (linalg.solve, GENERAL, B),
     "solve, complex": (linalg.solve, COMPLEX, B),
     "solve, definite": (of(scipy_linalg, "solve", assume_a="pos"), DEFINITE, B),
     "solve, vector": (linalg.solve, GENERAL, V),
@@ -105,6 +105,7 @@ def test_many_functions(name):
     has_gradients_of_jax(*MANY[name])
 
 
+@pytest.mark.slow
 def test_the_program_of_a_gaussian_process_is_differentiated_alone_and_in_a_batch():
     def likelihood(params, x, y):
         scale, noise = jnp.exp(params)
