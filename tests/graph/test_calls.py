@@ -204,6 +204,50 @@ def test_reduce_window_with_a_function_of_the_users(padding):
     same(jax.vmap(graph.grad(products))(np.stack([x, x + 1])), jax.vmap(jax.grad(written_out))(np.stack([x, x + 1])))
 
 
+def reduced_product(x):
+    return jnp.sum(lax.reduce(x, jnp.asarray(1.0, x.dtype), lambda a, b: a * b * (1 + 0 * a), (0, 2)) ** 2)
+
+
+def test_reduce_with_a_function_of_the_users():
+    x = np.linspace(0.5, 1.5, 30, dtype=np.float32).reshape(3, 2, 5)
+    same(graph.grad(reduced_product)(x), jax.grad(reduced_product)(x))
+    same(graph.hessian(reduced_product)(x), jax.hessian(reduced_product)(x), rtol=1e-4)
+    same(
+        jax.vmap(graph.grad(reduced_product))(np.stack([x, x + 1])),
+        jax.vmap(jax.grad(reduced_product))(np.stack([x, x + 1])),
+    )
+
+
+def test_reduce_of_nothing_is_the_initial_value():
+    assert graph.grad(reduced_product)(np.ones((3, 2, 0), np.float32)).shape == (3, 2, 0)
+
+
+def test_reduce_of_several_arrays_keeps_their_order_and_a_constant_that_is_not_neutral():
+    """The composition of the maps t -> a t + b, which is not commutative, and then of one more map."""
+
+    def f(a, b):
+        def compose(first, then):
+            return then[0] * first[0], then[0] * first[1] + then[1]
+
+        slope, offset = lax.reduce((a, b), (2.0, 3.0), compose, (0,))
+        return slope * offset
+
+    def written_out(a, b):
+        slope, offset = 2.0, 3.0
+        for i in range(len(a)):
+            slope, offset = a[i] * slope, a[i] * offset + b[i]
+        return slope * offset
+
+    x = np.linspace(0.5, 1.5, 5, dtype=np.float32)
+    same(f(x, x + 1), written_out(x, x + 1))
+    same(graph.grad(f, (0, 1))(x, x + 1), jax.grad(written_out, (0, 1))(x, x + 1))
+
+
+def test_a_reduction_has_no_derivative_in_its_initial_value():
+    with pytest.raises(NotImplementedError, match=r"'reduce' has no derivative.*combine that one with the result"):
+        graph.grad(lambda a: lax.reduce(X * a, a, lambda a, b: a * b + 0 * a, (0,)))(np.float32(1))
+
+
 def test_reduce_window_of_two_arrays():
     def f(x, y):
         def combine(a, b):

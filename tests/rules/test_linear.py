@@ -1,13 +1,15 @@
 """Rules for dot products and convolutions: every dimension number, stride, dilation, padding and group; any dtype."""
 
+import jax
 import numpy as np
 import pytest
 from jax import lax
 from jax import numpy as jnp
 
 from twograd.rules import linear
+from twograd.rules.shape import unlisted
 
-from .checks import Case, check, compl, our_vjp, real
+from .checks import Case, agree, check, compl, each, jax_vjp, our_vjp, real
 
 REAL = ("float32", "bfloat16")
 
@@ -58,6 +60,91 @@ def test_dot_general_in_a_wider_type(dtypes):
     assert (for_x.dtype, for_y.dtype) == (x.dtype, y.dtype)
     np.testing.assert_array_equal(for_x.astype(float), 4)
     np.testing.assert_array_equal(for_y.astype(float), 2)
+
+
+# --- dot products by groups -------------------------------------------------------------------------------------------
+
+SIZES = np.array([2, 0, 3])
+
+
+def ragged_dot(dimensions, ragged, groups, sizes):
+    """A function of x and y. ``vmap`` takes batches of all operands alone, so the sizes are made to depend on both."""
+
+    def fn(x, y):
+        zero = lax.convert_element_type(0 * jnp.real(jnp.sum(x) + jnp.sum(y)), sizes.dtype)
+        numbers = lax.RaggedDotDimensionNumbers(dimensions, ragged, groups)
+        return lax.ragged_dot_general(x, y, sizes + zero, numbers)
+
+    return fn
+
+
+ROWS = (((1,), (1,)), ((), ()))
+RAGGED_DOTS = [
+    Case(unlisted["ragged_dot_general"], ragged_dot(ROWS, [0], [0], SIZES), [real(6, 3), real(3, 3, 2)], order=1),
+    Case(
+        unlisted["ragged_dot_general"],
+        ragged_dot(ROWS, [1], [], SIZES),
+        [compl(4, 6), compl(2, 6)],
+        "a contracted axis, complex",
+        order=0,
+        slow=True,
+    ),
+    Case(
+        unlisted["ragged_dot_general"],
+        ragged_dot((((2,), (1,)), ((0,), (0,))), [0], [], SIZES[:1]),
+        [real(3, 4, 2), real(3, 2, 2)],
+        "a batch axis",
+        order=0,
+        slow=True,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", each(RAGGED_DOTS))
+def test_ragged_dot(case):
+    check(case)
+
+
+def members(sizes, count):
+    """For each group a vector that is 1 at its members among ``count``."""
+    stops = np.cumsum(sizes, axis=-1)[..., None]
+    return ((np.arange(count) < stops) & (np.arange(count) >= stops - sizes[..., None])).astype(float)
+
+
+FREE, CONTRACTED = np.array([[1, 2, 0], [3, 1, 1]]), np.array([[[1, 0], [1, 0]], [[1, 2], [0, 3]]])
+BY_HAND = {
+    "a free axis": (
+        ragged_dot((((1, 3), (3, 0)), ((2,), (1,))), [0], [2], FREE),
+        lambda x, y: jnp.einsum("mkbl,bgm,lbgk->bm", x, members(FREE, 5), y),
+        [real(5, 3, 2, 2), real(2, 2, 3, 3)],
+    ),
+    "a contracted axis": (
+        ragged_dot((((3, 1), (0, 2)), ((2,), (1,))), [1], [], CONTRACTED),
+        lambda x, y: jnp.einsum("mkbl,blgk,lbkn->gbmn", x, members(CONTRACTED, 3), y),
+        [real(4, 3, 2, 2), real(2, 2, 3, 2)],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_HAND)
+def test_ragged_dot_with_several_axes_of_each_kind(name):
+    """JAX has no batches of these, and not all derivatives; it differentiates the product with the groups' masks."""
+    fn, masked, draws = BY_HAND[name]
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, y = (jnp.asarray(draw(rng)) for draw in draws)
+        ct = jnp.asarray(rng.standard_normal(jax.eval_shape(fn, x, y).shape))
+
+        def ours(x, y, ct):
+            return our_vjp(lambda x, y: (fn(x, y),), [x, y], [ct])
+
+        def theirs(x, y, ct):
+            return jax_vjp(lambda x, y: (masked(x, y),), [x, y], [ct])
+
+        agree("first order", ours(x, y, ct), theirs(x, y, ct), 1e-10)
+        second_cts = theirs(x, y, ct)
+        agree("second order", our_vjp(ours, [x, y, ct], second_cts), jax_vjp(theirs, [x, y, ct], second_cts), 1e-10)
 
 
 # --- convolutions -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ of ``forward`` and ``backward`` (see :func:`twograd.rules.vjp_call`).
 """
 
 import itertools
+import math
 
 import jax
 from jax import lax
@@ -13,6 +14,7 @@ from jax.extend.core import primitives
 from twograd import rules
 from twograd._arguments import zero_gradient
 from twograd._compat import bind_again, body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
+from twograd.errors import NoRule
 from twograd.graph.transform import backward_pass, evaluate, forward_pass, reached
 from twograd.rules.windows import elements, window_axes
 
@@ -151,6 +153,51 @@ def reduce_window_backward(eqn, operands, cts, wanted):
     return backward_pass(closed.jaxpr, applications, cts, BODY)
 
 
+# --- reduce with a function of the user's -----------------------------------------------------------------------------
+
+
+def reduce_forward(eqn, operands, wanted):
+    return bind_again(eqn, operands), operands
+
+
+def reduce_backward(eqn, operands, cts, wanted):
+    """Writes the reduction out as a tree, in which neighbours are combined over and over, and walks back through that.
+
+    The initial values come in once, at the beginning. In these there is no derivative, as in JAX: XLA may let them in
+    any number of times, which changes nothing only if they are neutral.
+    """
+    body, dimensions = (eqn.params[name] for name in ("jaxpr", "dimensions"))
+    count = len(operands) // 2
+    if any(wanted[count:]):
+        raise NoRule(
+            eqn,
+            "its initial value has to be neutral, which a value to be differentiated is not; combine that one with the "
+            "result of the reduction",
+        )
+    shape, out_shape = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    order = [*dimensions, *(axis for axis in range(len(shape)) if axis not in dimensions)]
+    combine = jax.vmap(jax.vmap(lambda *pair: evaluate(body.jaxpr, body.consts, pair)))
+
+    def written_out(*operands):
+        totals = [
+            lax.reshape(lax.transpose(x, order), (math.prod(shape[axis] for axis in dimensions), math.prod(out_shape)))
+            for x in operands[:count]
+        ]
+        while (size := totals[0].shape[0]) > 1:
+            even, odd = ([lax.slice_in_dim(total, start, size // 2 * 2, 2) for total in totals] for start in (0, 1))
+            paired = combine(*even, *odd)
+            last = [lax.slice_in_dim(total, size // 2 * 2, size) for total in totals]
+            totals = [lax.concatenate(pair, 0) for pair in zip(paired, last, strict=True)]
+        initial = [lax.broadcast(value, (1, math.prod(out_shape))) for value in operands[count:]]
+        totals = combine(*initial, *totals) if size else initial
+        return [lax.reshape(total, out_shape) for total in totals]
+
+    closed = jax.make_jaxpr(written_out)(*(atom.aval for atom in eqn.invars))
+    _, applications = forward_pass(closed.jaxpr, closed.consts, operands, wanted)
+    return backward_pass(closed.jaxpr, applications, cts, BODY)
+
+
+rules.vjp_call(lax.reduce_p, reduce_forward, reduce_backward)
 rules.vjp_call(primitives.reduce_window_p, reduce_window_forward, reduce_window_backward)
 rules.vjp_call(primitives.jit_p, jit_forward, jit_backward, lambda eqn, wanted: reached(body_of(eqn), wanted))
 rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)

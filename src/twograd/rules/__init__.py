@@ -7,6 +7,8 @@ from twograd.rules import cumulative as cumulative
 from twograd.rules import elementwise as elementwise
 from twograd.rules import fourier as fourier
 from twograd.rules import indexing as indexing
+from twograd.rules import internals as internals
+from twograd.rules import linalg as linalg
 from twograd.rules import linear as linear
 from twograd.rules import random as random
 from twograd.rules import reductions as reductions
@@ -25,6 +27,7 @@ from twograd.rules.registry import nondifferentiable as nondifferentiable
 from twograd.rules.registry import pullback as pullback
 from twograd.rules.registry import reached_results as reached_results
 from twograd.rules.registry import recording as recording
+from twograd.rules.registry import refused as refused
 from twograd.rules.registry import save_map as save_map
 from twograd.rules.registry import saved_positions as saved_positions
 from twograd.rules.registry import table as table

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax.lax import (
     ConvDimensionNumbers,
+    RaggedDotDimensionNumbers,
     add,
     conv_general_dilated,
     convert_element_type,
@@ -32,6 +33,7 @@ from jax.lax import (
 
 from twograd.rules.common import constant, real_if
 from twograd.rules.registry import vjp
+from twograd.rules.shape import unlisted
 
 
 def as_operand(ct, aval):
@@ -70,6 +72,81 @@ def free_axes(rank, contracted, batch):
 
 
 vjp(lax.dot_general_p, lhs=dot_general_lhs, rhs=dot_general_rhs)
+
+# --- dot products by groups: an axis of L is cut into groups, each with an R or a product of its own ------------------
+
+
+def ragged_dot_lhs(ct, lhs_aval, rhs, group_sizes, *, ragged_dot_dimension_numbers, precision, preferred_element_type):
+    """ct·Rᵀ: each part of ct with the R of its group, or each part of R with the ct of its group.
+
+    Where a batch axis is in groups, these make no difference. Derived like JAX's own rule, which has no derivative
+    where a contracted axis is in groups, and so no second one.
+    """
+    how = {"precision": precision, "preferred_element_type": preferred_element_type}
+    (batch, contracted, free), (rhs_batch, rhs_contracted, rhs_free), ragged = roles(
+        ragged_dot_dimension_numbers, lhs_aval, rhs
+    )
+    groups = ragged_dot_dimension_numbers.rhs_group_dimensions
+    if ragged in batch:
+        numbers = ragged_dot_dimension_numbers.dot_dimension_numbers
+        return dot_general_lhs(ct, lhs_aval, rhs, dimension_numbers=numbers, **how)
+    if ragged in contracted:
+        x, y, axes = transpose(rhs, [*rhs_batch, *rhs_contracted, *rhs_free]), ct, [*batch, *contracted, *free]
+        index = contracted.index(ragged)
+    else:
+        x, y = ct, transpose(rhs, [*groups, *rhs_batch, *rhs_contracted, *rhs_free])
+        axes, index = [*batch, *free, *contracted], free.index(ragged)
+    out = dot_by_group(x, y, group_sizes, len(batch), index, len(rhs_free), how)
+    return as_operand(transpose(out, np.argsort(axes)), lhs_aval)
+
+
+def ragged_dot_rhs(ct, lhs, rhs_aval, group_sizes, *, ragged_dot_dimension_numbers, precision, preferred_element_type):
+    """Lᵀ·ct, of the parts of both in a group; or each part of L with the ct of its group."""
+    how = {"precision": precision, "preferred_element_type": preferred_element_type}
+    (batch, contracted, free), (rhs_batch, rhs_contracted, rhs_free), ragged = roles(
+        ragged_dot_dimension_numbers, lhs, rhs_aval
+    )
+    groups = ragged_dot_dimension_numbers.rhs_group_dimensions
+    if ragged in batch:
+        numbers = ragged_dot_dimension_numbers.dot_dimension_numbers
+        return dot_general_rhs(ct, lhs, rhs_aval, dimension_numbers=numbers, **how)
+    if ragged in contracted:
+        x = transpose(lhs, [*batch, *contracted, *free])
+        left, right = range(1 + len(batch), ct.ndim - len(rhs_free)), range(ct.ndim - len(rhs_free), ct.ndim)
+        y = transpose(ct, [*range(1 + len(batch)), *right, *left])
+        out = dot_by_group(x, y, group_sizes, len(batch), contracted.index(ragged), len(free), how)
+    else:
+        summed = range(len(batch), len(batch) + len(free))
+        numbers = RaggedDotDimensionNumbers(
+            ((free, summed), (batch, range(len(batch)))), lhs_ragged_dimensions=[ragged], rhs_group_dimensions=[]
+        )
+        out = lax.ragged_dot_general(lhs, ct, group_sizes, numbers, **how)
+        sorted_contracted = [rhs_contracted[i] for i in np.argsort(contracted)]
+        return as_operand(transpose(out, np.argsort([*groups, *rhs_batch, *sorted_contracted, *rhs_free])), rhs_aval)
+    return as_operand(transpose(out, np.argsort([*rhs_batch, *rhs_contracted, *rhs_free])), rhs_aval)
+
+
+def roles(numbers, lhs, rhs):
+    """The (batch, contracted, free) axes of L, and of R without its groups; and the axis of L that is in groups."""
+    (contracted, rhs_contracted), (batch, rhs_batch) = numbers.dot_dimension_numbers
+    free = free_axes(lhs.ndim, contracted, batch)
+    rhs_free = free_axes(rhs.ndim, [*rhs_contracted, *numbers.rhs_group_dimensions], rhs_batch)
+    (ragged,) = numbers.lhs_ragged_dimensions
+    return (batch, contracted, free), (rhs_batch, rhs_contracted, rhs_free), ragged
+
+
+def dot_by_group(x, y, group_sizes, batch, index, contracted, how):
+    """(batch, free in x, free in y) from x with axes (batch, free, contracted) and y (group, batch, free, contracted).
+
+    Free axis ``index`` of x is in groups. ``batch`` and ``contracted`` count axes.
+    """
+    summed = [range(operand.ndim - contracted, operand.ndim) for operand in (x, y)]
+    batches = [range(batch), range(1, 1 + batch)]
+    numbers = RaggedDotDimensionNumbers((summed, batches), [batch + index], [0])
+    return lax.ragged_dot_general(x, y, group_sizes, numbers, **how)
+
+
+vjp(unlisted["ragged_dot_general"], "lhs rhs group_sizes", lhs=ragged_dot_lhs, rhs=ragged_dot_rhs)
 
 # --- convolutions -----------------------------------------------------------------------------------------------------
 
