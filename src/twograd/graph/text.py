@@ -72,7 +72,7 @@ def _param(value: Any) -> str:
 
 
 def sources_of(eqn: JaxprEqn) -> list[str]:
-    """The equations whose rules emitted this one (``sin.3`` is equation 3), one per derivative taken, the latest last."""
+    """The equations whose rules emitted this one (``sin.3`` is equation 3): one per derivative, the latest last."""
     return [scope[4:-1] for scope in scope_of(eqn) if scope.startswith("vjp(")]
 
 
