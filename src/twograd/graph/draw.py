@@ -203,11 +203,9 @@ class _Drawer:
         self.room -= len(groups) + len(inputs) + len(outputs)
         orders = sorted({group.order for group in groups} | {0})
         lane = {order: i for i, order in enumerate(orders)}
-        numbers: dict[int, int] | None = None
-        if not path:
-            numbers = self.changes.numbers
-            if not marks and numbers_hold(jaxpr.eqns):
-                numbers = {i: i for i in range(len(jaxpr.eqns))}
+        numbers = self.changes.numbers if marks else None
+        if not marks and numbers_hold(jaxpr.eqns):
+            numbers = {i: i for i in range(len(jaxpr.eqns))}
         made_by: dict[Var, tuple[str, int, int]] = {}  # node, order, port
         nodes: list[Node] = []
         edges: dict[Edge, None] = {}

@@ -38,7 +38,7 @@ INK = {
     "ink": ("#1b1e23", "#e8eaed"),
     "muted": ("#59616d", "#a7afba"),
     "line": ("#7a838f", "#8a93a0"),
-    "saved": ("#c25700", "#f5903e"),
+    "saved": ("#bd5200", "#f5903e"),
     "cotangent": ("#0072b2", "#5eb3e4"),
     "leaf": ("#dcebf7", "#1f3a52"),
     "result": ("#dff0de", "#234028"),
@@ -47,7 +47,7 @@ INK = {
 }
 """By name, on the light page and on the dark one. Leaves are blue and results green, as torchviz has them."""
 HUES = [
-    ("#0072b2", "#4ea8de"), ("#d55e00", "#f5793a"), ("#00825c", "#2fbf94"), ("#a8467f", "#e093be"),
+    ("#0072b2", "#4ea8de"), ("#b84e00", "#f5793a"), ("#00825c", "#2fbf94"), ("#a8467f", "#e093be"),
     ("#8f6400", "#e8b44c"), ("#6a4fb3", "#b09be8"), ("#4f7a1f", "#a5cf6c"), ("#5c6b7a", "#aab8c7"),
 ]  # fmt: skip
 
