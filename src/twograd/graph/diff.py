@@ -7,7 +7,7 @@ What flows in: two graphs (raw and after a pass, order n and n+1, two versions o
 import functools
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,37 +307,48 @@ def matched(a: Graph, b: Graph) -> list[tuple[int, int]]:
     """The equations that are in both graphs, as pairs of their numbers, in the order of the first.
 
     Two equations are the same if they have the same primitive, parameters and types, and their operands are the same,
-    back to the inputs. What is left is paired if it agrees some equations back (:data:`DEPTHS`), and then those
-    that agree in themselves and come from the same primitive's rule. Among equals, order decides.
+    back to the inputs. What is left is paired from both ends of the two programs, up to the first that do not agree in
+    themselves and in the primitives whose rules they come from. Between them are paired those that agree some equations
+    back (:data:`DEPTHS`), then those that agree in themselves and in where they come from. Among equals, order decides.
     """
     shallow_a, shallow_b = (list(map(_shallow, graph.jaxpr.eqns)) for graph in (a, b))
-    pairs: list[tuple[int, int]] = []
-    left_a, left_b = set(range(len(shallow_a))), set(range(len(shallow_b)))
+    own_a, own_b = (
+        list(zip(shallow, map(_origin, graph.jaxpr.eqns), strict=True))
+        for shallow, graph in ((shallow_a, a), (shallow_b, b))
+    )
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+
+    def left() -> tuple[list[int], list[int]]:
+        return [i for i in range(len(own_a)) if i not in pairs], [j for j in range(len(own_b)) if j not in taken]
+
+    def join(i: int, j: int) -> None:
+        pairs[i] = j
+        taken.add(j)
 
     def pair(keys_a: Sequence[Any], keys_b: Sequence[Any]) -> None:
-        waiting: dict[Any, list[int]] = defaultdict(list)
-        for j in sorted(left_b, reverse=True):
+        left_a, left_b = left()
+        waiting: dict[Any, deque[int]] = defaultdict(deque)
+        for j in left_b:
             waiting[keys_b[j]].append(j)
-        for i in sorted(left_a):
-            if waiting.get(keys_a[i]):
-                j = waiting[keys_a[i]].pop()
-                pairs.append((i, j))
-                left_a.remove(i)
-                left_b.remove(j)
+        for i in left_a:
+            if waiting[keys_a[i]]:
+                join(i, waiting[keys_a[i]].popleft())
 
     pair(_deep(a, shallow_a), _deep(b, shallow_b))
+    for direction in (1, -1):
+        left_a, left_b = left()
+        for i, j in zip(left_a[::direction], left_b[::direction], strict=False):
+            if own_a[i] != own_b[j]:
+                break
+            join(i, j)
     levels = [(shallow_a, shallow_b)]
     for _ in range(max(DEPTHS)):
         levels.append((_deeper(a, shallow_a, levels[-1][0]), _deeper(b, shallow_b, levels[-1][1])))
     for depth in DEPTHS:
         pair(*levels[depth])
-    pair(
-        *(
-            [(key, _origin(eqn)) for key, eqn in zip(keys, graph.jaxpr.eqns, strict=True)]
-            for keys, graph in ((shallow_a, a), (shallow_b, b))
-        )
-    )
-    return sorted(pairs)
+    pair(own_a, own_b)
+    return sorted(pairs.items())
 
 
 def _partners_at_start(a: Graph, b: Graph) -> Iterator[tuple[Var, Var]]:
