@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd import graph
-from twograd.graph.text import _Names
+from twograd.graph.text import Names
 
 X = np.ones((2, 3), np.float32)
 
@@ -49,7 +49,7 @@ def test_an_empty_program():
 
 
 def test_names_of_many_variables():
-    names = _Names()
+    names = Names()
     closed = jax.make_jaxpr(lambda x: [x + i for i in range(800)])(X)
     found = [names[var] for var in closed.jaxpr.outvars]
     assert found[0] == "a"

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import jax
 
+from twograd._files import write_atomically
 from twograd.compare import corners as four
 from twograd.compare import environment, program, runner, terminal
 from twograd.compare.engines import ENGINES, check_names, create
 from twograd.compare.errors import CompareError
-from twograd.compare.results import Results, Settings, load, to_json, write_atomically
+from twograd.compare.results import Results, Settings, load, to_json
 from twograd.exit_codes import DISAGREEMENT, FAILURE, OK
 
 Options = argparse.Namespace

@@ -21,6 +21,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from twograd._files import write_atomically
 from twograd.compare import charts, sentences, style, tables
 from twograd.compare.results import (
     SCHEMA_VERSION,
@@ -34,7 +35,6 @@ from twograd.compare.results import (
     Row,
     Table,
     encode,
-    write_atomically,
 )
 from twograd.compare.tables import TextTable
 

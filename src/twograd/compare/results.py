@@ -14,9 +14,7 @@ JSON has no NaN and no infinity: they are written as ``{"non-finite": "nan"}``.
 
 import json
 import math
-import os
 import statistics
-import tempfile
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 1
@@ -257,21 +256,6 @@ class Results:
 def save(results: Results, path: Path) -> None:
     """Writes ``path`` in one step: a reader, or a run that is killed, meets the old file or the new one, whole."""
     write_atomically(path, json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file, text as UTF-8, by a temporary neighbour, flushed to the disk before it takes the name ``path``."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load(path: Path) -> Results:

@@ -8,19 +8,25 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
-from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
+from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
 from twograd._arguments import argument_positions
-from twograd._compat import call_jaxpr, scope_of
+from twograd._compat import call_jaxpr
 from twograd.graph.advice import explaining
+from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
 from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
 from twograd.graph.passes import PassReport, optimize
-from twograd.graph.text import format_graph
+from twograd.graph.text import format_graph, sources_of
+from twograd.pictures import Drawing, Engine, Picture
+
+NOTEBOOK_NODES = 80
+"""Drawn without being asked for, a picture must not take long."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,12 @@ class Graph:
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs, leaf by leaf, such as ``result[0]``."""
         return tuple(self.jaxpr.jaxpr.debug_info.safe_result_paths(len(self.jaxpr.out_avals)))
+
+    @property
+    def result_names(self) -> list[str]:
+        """Where each output stands in what :meth:`run` returns, such as ``result[1]['w']``."""
+        paths, _ = tree_flatten_with_path(tree_unflatten(self.out_tree, range(len(self.outputs))))
+        return ["result" + keystr(path) for path, _ in paths]
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -229,6 +241,42 @@ class Graph:
         """The jaxpr as text; with ``provenance``, each line ends with where it comes from."""
         return format_graph(self.jaxpr, self.inputs, self.name, provenance)
 
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        engine: Engine = "own",
+        max_nodes: int = MAX_NODES,
+        depth: int = DEPTH,
+    ) -> Drawing:
+        """The graph as a picture: the program, beside it its derivatives, and what is saved for them crossing over.
+
+        A colour is a line of the user's program; an equation of a derivative has the colour of the line, and names the
+        equation, that it comes from. Bodies of scan, cond, jit and others are drawn in their equation's box, ``depth``
+        deep, while there is room. What is more than ``max_nodes`` nodes is folded (:func:`twograd.graph.draw.folded`).
+
+        ``engine="own"`` needs nothing and draws the same bytes everywhere; ``"dot"`` is Graphviz's program. With a
+        ``path`` the picture is saved there (see :meth:`twograd.pictures.Drawing.save`).
+        """
+        drawing = Drawing(self._picture(max_nodes, depth), engine)
+        if path is not None:
+            drawing.save(path)
+        return drawing
+
+    def _picture(self, max_nodes: int, depth: int) -> Picture:
+        stats = self.stats()
+        about = f"{stats.equations} equations"
+        if stats.order:
+            about += (
+                f", {stats.derivative_equations} of them of derivatives. Saved for these: {stats.saved_values} values, "
+                f"{stats.saved_bytes:,} bytes"
+            )
+        return picture_of(self.jaxpr, self.inputs, self.result_names, self.name, about + ".", max_nodes, depth)
+
+    def _repr_html_(self) -> str:
+        """The picture, for notebooks; it scrolls where it is larger than the page."""
+        return f'<div style="overflow:auto;max-height:60em">{self.draw(max_nodes=NOTEBOOK_NODES).svg}</div>'
+
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """Traces ``f`` on arguments of these shapes and dtypes (arrays or ``jax.ShapeDtypeStruct``) to a :class:`Graph`."""
@@ -240,7 +288,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
 def derivative_order(eqn: Any) -> int:
     """How many derivatives were taken to arrive at this equation; 0 for one of the program itself."""
-    return sum(scope.startswith("vjp(") for scope in scope_of(eqn))
+    return len(sources_of(eqn))
 
 
 def gradients(g: Graph, *selection: Any, **options: Any) -> Graph:

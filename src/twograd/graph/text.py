@@ -16,7 +16,7 @@ def format_graph(closed: ClosedJaxpr, inputs: Sequence[str], name: str, provenan
     With ``provenance`` a line of the program ends with its source line; one of a derivative with the forward equation
     whose rule emitted it (``<- sin.3`` is equation number 3, a sin) and that equation's source line.
     """
-    names = _Names()
+    names = Names()
     jaxpr = closed.jaxpr
     binders = " ".join(names.binder(var) for var in jaxpr.invars)
     consts = " ".join(names.binder(var) for var in jaxpr.constvars)
@@ -24,13 +24,13 @@ def format_graph(closed: ClosedJaxpr, inputs: Sequence[str], name: str, provenan
     lines += [f"    # {names[var]} is {label}" for var, label in zip(jaxpr.invars, inputs, strict=True)]
     width = len(str(max(len(jaxpr.eqns) - 1, 0)))
     for index, eqn in enumerate(jaxpr.eqns):
-        line = f"{index:>{width + 2}}  {_equation(eqn, names)}"
-        lines.append(f"{line:<{COMMENT_COLUMN}}  {_origin(eqn)}".rstrip() if provenance else line)
+        line = f"{index:>{width + 2}}  {equation_text(eqn, names)}"
+        lines.append(f"{line:<{COMMENT_COLUMN}}  {origin_text(eqn)}".rstrip() if provenance else line)
     lines.append(f"  in ({', '.join(names[atom] for atom in jaxpr.outvars)}) }}")
     return "\n".join(lines)
 
 
-class _Names:
+class Names:
     """Names variables a, b, ..., z, aa, ... in the order in which they are met."""
 
     def __init__(self):
@@ -50,7 +50,7 @@ class _Names:
         return f"{self[var]}:{var.aval.str_short(short_dtypes=True)}"
 
 
-def _equation(eqn: JaxprEqn, names: _Names) -> str:
+def equation_text(eqn: JaxprEqn, names: Names) -> str:
     params = ", ".join(f"{key}={_param(value)}" for key, value in eqn.params.items() if _says_something(value))
     operands = " ".join(names[atom] for atom in eqn.invars)
     results = " ".join(names.binder(var) for var in eqn.outvars)
@@ -71,8 +71,13 @@ def _param(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _origin(eqn: JaxprEqn) -> str:
-    sources = [scope[4:-1] for scope in scope_of(eqn) if scope.startswith("vjp(")]
+def sources_of(eqn: JaxprEqn) -> list[str]:
+    """The equations whose rules emitted this one (``sin.3`` is equation 3): one per derivative, the latest last."""
+    return [scope[4:-1] for scope in scope_of(eqn) if scope.startswith("vjp(")]
+
+
+def origin_text(eqn: JaxprEqn) -> str:
+    sources = sources_of(eqn)
     line = user_line(eqn)
     where = line.rsplit("/", 1)[-1] if line else ""
     return f"# <- {sources[-1]}  {where}" if sources else f"# {where}" if where else ""
