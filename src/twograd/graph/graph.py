@@ -145,7 +145,7 @@ class Graph:
 
         extended.__name__ = self.name
         out_tree = tree_structure((tree_unflatten(self.out_tree, closed.out_avals), [0] * len(x_at)))
-        return self._replaced(_retrace(extended, closed, self.inputs), out_tree)
+        return self._replaced(trace_leaves(extended, closed.in_avals, self.inputs), out_tree)
 
     def value_and_grad(self, argnums: int | Sequence[int] = 0) -> "Graph":
         """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``."""
@@ -240,9 +240,9 @@ def derivative_order(eqn: Any) -> int:
     return sum(scope.startswith("vjp(") for scope in scope_of(eqn))
 
 
-def _retrace(f: Callable[..., Any], closed: ClosedJaxpr, names: Sequence[str]) -> ClosedJaxpr:
-    """``f``, a function of the leaves of ``closed``, as a jaxpr whose inputs keep their names."""
-    extended = jax.make_jaxpr(f)(*closed.in_avals)
+def trace_leaves(f: Callable[..., Any], avals: Sequence[Any], names: Sequence[str]) -> ClosedJaxpr:
+    """``f``, a function of leaves of these types, as a jaxpr whose inputs have these names."""
+    extended = jax.make_jaxpr(f)(*avals)
     info = extended.jaxpr.debug_info._replace(arg_names=tuple(names))
     return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info))
 
