@@ -197,8 +197,6 @@ def placeholder(dtype: Any = np.float32, shape: Sequence[int | None] = (), name:
 
 
 def checked_shape(shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    if isinstance(shape, (int, np.integer)):
-        shape = (shape,)
     for size in shape:
         if size is not None and (not isinstance(size, (int, np.integer)) or size < 0):
             raise ValueError(f"a shape is made of sizes, or None for one that is not known yet, got {sizes(shape)}")
@@ -229,7 +227,7 @@ def constant(value: Any, dtype: Any = None, shape: Sequence[int] | None = None, 
         raise TypeError(f"a constant has a value, which {value} has not")
     array = jax.device_get(jnp.asarray(value, None if dtype is None else canonical(dtype)))
     if shape is not None:
-        array = np.broadcast_to(array, checked_shape(shape))
+        array = np.broadcast_to(array, shape)
 
     def constant():
         return jnp.asarray(array)

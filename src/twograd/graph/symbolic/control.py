@@ -180,7 +180,7 @@ def scan(
             results = step(*carry, *x)
             return results[: len(carry)], results[len(carry) :]
 
-        steps = len(xs[0]) if xs else length
+        steps: int = len(xs[0]) if xs else length  # pyright: ignore[reportAssignmentType] (one of them is there)
         if not 0 < truncate_gradient < steps:
             return jax.tree.leaves(lax.scan(one_step, start, xs, length, reverse))
         first = steps - truncate_gradient

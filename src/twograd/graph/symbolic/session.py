@@ -49,7 +49,7 @@ class Session:
         Raises TypeError or ValueError for what cannot be fetched or fed; MissingFeed; UninitializedVariable; and what
         the operations raise on the shapes fed, with a note of the operation and its line.
         """
-        key = fetches if isinstance(fetches, (Symbol, Operation)) else _key(fetches)
+        key = _key(fetches)
         run = self._runs.get((key, *feed_dict) if feed_dict else key)
         if run is None:
             run = self._new_run(key, fetches, feed_dict or {})
@@ -58,7 +58,7 @@ class Session:
 
     def plan(self, fetches: Any, feeds: Sequence[Any] = ()) -> Plan:
         """What :meth:`run` runs for these: the operations in order, what they read and write, and what was traced."""
-        key = fetches if isinstance(fetches, (Symbol, Operation)) else _key(fetches)
+        key = _key(fetches)
         run = self._runs.get((key, *feeds) if feeds else key)
         return (self._new_run(key, fetches, dict.fromkeys(feeds)) if run is None else run).plan
 
@@ -105,6 +105,11 @@ class Session:
 
 
 def _key(fetches: Any) -> Any:
+    """What two structures of the same fetches have in common; quick for one fetch and for a flat list."""
+    if isinstance(fetches, (Symbol, Operation)):
+        return fetches
+    if type(fetches) is list and all(isinstance(fetch, (Symbol, Operation)) for fetch in fetches):
+        return (list, *fetches)
     leaves, tree = flattened(fetches)
     return (tree, *leaves)
 
@@ -112,12 +117,15 @@ def _key(fetches: Any) -> Any:
 class Run:
     """A plan, the cells that it reads and writes, and how its results are arranged."""
 
-    __slots__ = ("num_fetched", "plan", "positions", "reads", "single", "tree", "writes")
+    __slots__ = ("fitting", "num_fetched", "plan", "positions", "reads", "single", "tree", "writes")
 
     def __init__(self, plan: Plan, cell_of: Any, tree: Any, single: bool):
         self.plan, self.tree, self.single = plan, tree, single
         self.reads = [(variable, cell_of(variable)) for variable in plan.variables]
         self.writes = [cell_of(variable) for variable in plan.writes]
+        self.fitting: list[set[Any]] = [
+            set() for _ in plan.feeds
+        ]  # per feed, types of arrays that may be fed as they are
         self.num_fetched = len(plan.outputs)
         outputs = iter(range(self.num_fetched))
         self.positions = [next(outputs) if isinstance(fetch, Symbol) else None for fetch in plan.fetches]
@@ -127,7 +135,13 @@ class Run:
         plan = self.plan
         if plan.missing:
             raise _missing(*plan.missing[0][:2])
-        values = [feed_value(symbol, value) for symbol, value in zip(plan.feeds, fed, strict=True)]
+        values = []
+        for symbol, value, fitting in zip(plan.feeds, fed, self.fitting, strict=True):
+            if type(value) not in _plain or (value.dtype, value.shape) not in fitting:
+                value = feed_value(symbol, value)
+                _plain.add(type(value))
+                fitting.add((value.dtype, value.shape))
+            values.append(value)
         for variable, cell in self.reads:
             if cell.value is None:
                 raise errors.UninitializedVariable(
@@ -139,6 +153,9 @@ class Run:
         for cell, value in zip(self.writes, results[self.num_fetched :], strict=True):
             cell.value = value
         return [None if position is None else results[position] for position in self.positions]
+
+
+_plain: set[type] = set()  # classes of arrays that hold values; not those of tracers, which are never fed
 
 
 def _missing(symbol: Symbol, user: Operation) -> errors.MissingFeed:
