@@ -6,7 +6,7 @@ returns. Read :func:`apply`; all of ``twograd.numpy``, ``twograd.lax`` and ``two
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -106,7 +106,10 @@ def _specialised(function: Callable[..., Any], tree: Any, statics: tuple[Any, ..
         return function(*args, **kwargs)
 
     call.__name__ = getattr(function, "__name__", type(function).__name__).strip("<>")
+    known = {leaf for leaf in statics if type(leaf) is int and leaf > 1}
+    known.update(*(leaf.shape for leaf in statics if isinstance(leaf, (jax.Array, np.ndarray))))
     call.function, call.arguments = function, arguments  # pyright: ignore[reportFunctionMemberAccess]
+    call.sizes = known | getattr(function, "sizes", set())  # pyright: ignore[reportFunctionMemberAccess]
     return call
 
 
@@ -129,7 +132,7 @@ def infer(call: Callable[..., Any], types: tuple[Type, ...]) -> tuple[tuple[Type
 
 @functools.lru_cache(MAX_CACHED)
 def _infer(call: Callable[..., Any], types: tuple[Type, ...], *settings: Any) -> tuple[tuple[Type, ...], Any]:
-    small, large = trials(lambda *operands: jax.eval_shape(call, *operands), types)
+    small, large = trials(lambda *operands: jax.eval_shape(call, *operands), types, sizes_in(call))
     leaves, tree = tree_flatten(small)
     found = []
     for a, b in zip(leaves, jax.tree.leaves(large), strict=True):
@@ -138,17 +141,22 @@ def _infer(call: Callable[..., Any], types: tuple[Type, ...], *settings: Any) ->
     return tuple(found), tree
 
 
-def trials(trace: Callable[..., Any], types: Sequence[Type]) -> tuple[Any, Any]:
+def sizes_in(call: Callable[..., Any]) -> Collection[int]:
+    """Sizes that occur inside of ``call``, which unknown ones may have to equal."""
+    return getattr(call, "sizes", ())
+
+
+def trials(trace: Callable[..., Any], types: Sequence[Type], inside: Collection[int] = ()) -> tuple[Any, Any]:
     """``trace`` of operands in which unknown sizes are small, and of operands in which they are large.
 
-    Raises what ``trace`` raises where they are all one size, if no other choice works either.
+    ``inside`` are sizes that some may have to equal, besides those of other operands. Raises what ``trace`` raises where they are all one size, if no other choice works either.
     """
     if all(of.known for of in types):
         result = trace(*avals(types, (), 0))
         return result, result
     unknown = [(i, axis) for i, of in enumerate(types) for axis, size in enumerate(of.shape) if size is None]
     first: Exception | None = None
-    for chosen in itertools.islice(_choices(unknown, types), MAX_TRIALS):
+    for chosen in itertools.islice(_choices(unknown, types, inside), MAX_TRIALS):
         try:
             small, large = (trace(*avals(types, chosen, size)) for size in SIZES)
         except Exception as error:
@@ -161,9 +169,9 @@ def trials(trace: Callable[..., Any], types: Sequence[Type]) -> tuple[Any, Any]:
     raise first
 
 
-def _choices(unknown: list[tuple[int, int]], types: Sequence[Type]) -> Iterator[Any]:
+def _choices(unknown: list[tuple[int, int]], types: Sequence[Type], inside: Collection[int]) -> Iterator[Any]:
     """Ways to take some of the ``unknown`` axes to have a known size: pairs of an axis and a size, fewest first."""
-    known = sorted({1, *(size for of in types for size in of.shape if size is not None)}, reverse=True)
+    known = sorted({1, *inside, *(size for of in types for size in of.shape if size is not None)}, reverse=True)
     for count in range(len(unknown) + 1):
         for axes in itertools.combinations(unknown, count):
             for taken in itertools.product(known, repeat=count):

@@ -202,7 +202,8 @@ class Graph:
     ) -> Operation:
         """Appends an operation. Raises RuntimeError if the graph is finalized."""
         if self.finalized:
-            raise RuntimeError(errors.FINALIZED.format(name=name or type))
+            hint = errors.LEAKED if self.outer is not None else errors.GROWING
+            raise RuntimeError(errors.FINALIZED.format(name=name or type, hint=hint))
         operands = tuple(self.inside(x) for x in inputs)  # first, for a captured one is an operation, too
         op = kind()
         op.graph, op.index, op.name = self, len(self.operations), self.unique_name(name or type)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
-from twograd.graph.symbolic.build import as_symbol, build
+from twograd.graph.symbolic.build import as_symbol, build, sizes_in
 from twograd.graph.symbolic.container import Graph, Symbol, Type, home_of
 from twograd.graph.symbolic.plan import function_of
 
@@ -33,6 +33,8 @@ class Body:
         self.graph.finalize()
         self.types = [symbol.type for symbol in self.outputs]
         self.captures = list(self.graph.captures)
+        self.sizes = {size for op in self.graph.operations for out in op.outputs for size in out.shape if size}
+        self.sizes.update(*(sizes_in(op.call) for op in self.graph.operations if op.call is not None))
         self._part, self._others = function_of(self.outputs, self.inputs)
 
     def given(self, captured: dict[Symbol, Any]) -> Callable[..., list[Any]]:
@@ -61,6 +63,7 @@ def _node(name: str, graph: Graph, bodies: Sequence[Body], call: Callable[..., A
 
     node.__name__ = name
     node.bodies = [body.graph for body in bodies]  # pyright: ignore[reportFunctionMemberAccess]
+    node.sizes = {size for body in bodies for size in body.sizes}  # pyright: ignore[reportFunctionMemberAccess]
     with graph.as_default():
         return tree_unflatten(tree, build(node, (operands, captures), {}))
 

@@ -137,7 +137,7 @@ def gradients(
 
 def listed(symbols: Symbols | None) -> list[Symbol]:
     """One Symbol, several, or None, as a list. TypeError for what is none."""
-    found = [] if symbols is None else [symbols] if isinstance(symbols, Symbol) else list(symbols)
+    found = [] if symbols is None else list(symbols) if isinstance(symbols, (list, tuple)) else [symbols]
     for symbol in found:
         if not isinstance(symbol, Symbol):
             raise TypeError(

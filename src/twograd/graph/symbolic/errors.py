@@ -17,10 +17,9 @@ NOT_A_NUMBER = (
     "graph with twograd.numpy."
 )
 OTHER_GRAPH = "{other} must be from the same graph as {symbol}."
-FINALIZED = (
-    "Graph is finalized and cannot be modified. ({name!r} would have been added. A graph that grows inside a training "
-    "loop makes every step slower: build all operations before the loop.)"
-)
+FINALIZED = "Graph is finalized and cannot be modified. ({name!r} would have been added. {hint})"
+GROWING = "A graph that grows inside a training loop makes every step slower: build all operations before the loop."
+LEAKED = "A Symbol made in a body of cond, while_loop or scan has a value only there: return it from the body."
 NOT_AN_ELEMENT = "Tensor {symbol} is not an element of this graph."
 OTHER_SESSION = (
     "Cannot use the given session to evaluate tensor: the tensor's graph is different from the session's graph."

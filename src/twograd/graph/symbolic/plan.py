@@ -17,7 +17,7 @@ from jax.tree_util import tree_flatten
 from twograd._arguments import zero_gradient
 from twograd._compat import on_behalf_of
 from twograd.graph.passes import dce
-from twograd.graph.symbolic.build import MAX_CACHED, avals, infer, trials
+from twograd.graph.symbolic.build import MAX_CACHED, avals, infer, sizes_in, trials
 from twograd.graph.symbolic.container import Gradient, Graph, Operation, Symbol, Type
 from twograd.graph.transform import backward_pass, forward_pass
 
@@ -187,10 +187,10 @@ class Pullback:
         self, call: Callable[..., Any], types: tuple[Type, ...], wanted: tuple[bool, ...], present: tuple[bool, ...]
     ):
         self.call, self.types, self.wanted, self.present = call, types, wanted, present
-        self.__name__ = f"{call.__name__}_grad"
+        self.__name__, self.sizes = f"{call.__name__}_grad", sizes_in(call)
         out_types, _ = infer(call, types)
         self.ct_types = tuple(of for of, there in zip(out_types, present, strict=True) if there)
-        small, large = trials(self._traced, (*types, *self.ct_types))
+        small, large = trials(self._traced, (*types, *self.ct_types), sizes_in(call))
         (self.yields, read), (others, read_large) = small, large
         assert self.yields == others, f"{self.__name__}: which cotangents are zero depends on shapes"
         self.reads = tuple(i for i, of in enumerate(types) if not of.known or i in read or i in read_large)
