@@ -1,5 +1,6 @@
 """What users of TensorFlow 1 expect of a graph: its calls, its names, and the texts of its errors, verbatim."""
 
+import itertools
 import re
 import statistics
 import time
@@ -89,14 +90,13 @@ def test_sums_over_ys_grad_ys_and_unconnected_gradients():
 
 def test_gradients_of_gradients_have_more_nodes(own_graph):
     x = tf.placeholder(name="x")
-    order, nodes, value = x**4, [], 1.0
+    derivative, nodes = x * tnp.exp(x), []
     with tf.Session() as sess:
-        for factor in (4, 3, 2, 1):
+        for order in (1, 2, 3):
             before = len(own_graph.operations)
-            (order,) = tf.gradients(order, x)
+            (derivative,) = tf.gradients(derivative, x)
             nodes.append(len(own_graph.operations) - before)
-            value *= factor
-            assert sess.run(order, {x: 1.0}) == value
+            assert sess.run(derivative, {x: 0.0}) == order
     assert nodes[0] < nodes[1] < nodes[2]
 
 
@@ -244,7 +244,7 @@ def test_operations_added_in_the_loop_make_every_step_slower_and_finalize_says_s
             return time.perf_counter() - start, len(own_graph.operations)
 
         times, counts = zip(*(wrong_step() for _ in range(4)), strict=True)
-        growth = {after - before for before, after in zip(counts, counts[1:], strict=False)}
+        growth = {after - before for before, after in itertools.pairwise(counts)}
         assert len(growth) == 1
         assert growth.pop() > 5  # linear: as many new operations in every step
 

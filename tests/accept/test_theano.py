@@ -131,8 +131,8 @@ def test_disconnected_inputs():
     x, y = scalar("x"), scalar("y")
     cost = theano.identity(x * 2, "cost")
     text = (
-        "grad method was asked to compute the gradient with respect to a variable that is not part of the computational "
-        "graph of the cost, or is used only by a non-differentiable operator: "
+        "grad method was asked to compute the gradient with respect to a variable that is not part of the "
+        "computational graph of the cost, or is used only by a non-differentiable operator: "
     )
     with says(theano.DisconnectedInput, text + repr(y)):
         theano.grad(cost, y)

@@ -149,7 +149,8 @@ def sizes_in(call: Callable[..., Any]) -> Collection[int]:
 def trials(trace: Callable[..., Any], types: Sequence[Type], inside: Collection[int] = ()) -> tuple[Any, Any]:
     """``trace`` of operands in which unknown sizes are small, and of operands in which they are large.
 
-    ``inside`` are sizes that some may have to equal, besides those of other operands. Raises what ``trace`` raises where they are all one size, if no other choice works either.
+    ``inside`` are sizes that some may have to equal, besides those of other operands. Raises what ``trace`` raises
+    where they are all one size, if no other choice works either.
     """
     if all(of.known for of in types):
         result = trace(*avals(types, (), 0))
