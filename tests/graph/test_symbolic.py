@@ -256,7 +256,7 @@ def test_fetches_have_any_structure():
     for fetches in (y, "multiply:0"):
         same(session.run(fetches, feed), jnp.asarray(6.0))
     for fetches in ([y], (y,), {"a": y, "b": [x, (y, y)]}, [y.op, y], []):
-        expected = jax.tree.map(lambda s: {x: 3.0, y: 6.0}.get(s), fetches)
+        expected = jax.tree.map({x: 3.0, y: 6.0}.get, fetches)
         found = session.run(fetches, feed)
         assert jax.tree.structure(found) == jax.tree.structure(expected)
         assert jax.tree.leaves(found) == jax.tree.leaves(expected)
@@ -738,7 +738,7 @@ def test_derivatives_of_scan():
         return scan
 
     cases = [({}, jax.lax.scan), ({"reverse": True}, functools.partial(jax.lax.scan, reverse=True))]
-    for steps, reverse in ((1, False), (2, False), (2, True)):
+    for steps, reverse in ((1, False), (2, True), (7, False)):
         cases.append(({"truncate_gradient": steps, "reverse": reverse}, truncated(steps, reverse)))
     rows = np.concatenate([X, X[:1] - 1])
     ours, theirs = [], []

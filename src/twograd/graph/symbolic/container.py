@@ -180,6 +180,7 @@ class Graph:
         self.name, self.outer = name, outer
         self.operations: list[Operation] = []
         self.captures: dict[Symbol, Symbol] = {}
+        self.results: tuple[Symbol, ...] = ()  # of a body
         self.finalized = False
         self._named: dict[str, Operation] = {}
         self._used: dict[str, int] = {}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
+from twograd.graph.bounded import bounded_while_loop
 from twograd.graph.symbolic.build import as_symbol, build, sizes_in
 from twograd.graph.symbolic.container import Graph, Symbol, Type, home_of
 from twograd.graph.symbolic.plan import function_of
@@ -30,6 +31,7 @@ class Body:
             self.inputs = [self.graph.add("argument", None, (), [of], "argument").outputs[0] for of in types]
             results, self.tree = tree_flatten(function(*tree_unflatten(tree, self.inputs)))
             self.outputs = [self.graph.inside(as_symbol(result)) for result in results]
+        self.graph.results = tuple(self.outputs)
         self.graph.finalize()
         self.types = [symbol.type for symbol in self.outputs]
         self.captures = list(self.graph.captures)
@@ -115,7 +117,7 @@ def while_loop(
     """Repeats ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)``; returns the last ones.
 
     ``body`` returns the structure, shapes and dtypes of ``loop_vars`` (one Symbol, or a list or tuple). With
-    ``maximum_iterations``, a Python integer, the loop is bounded, always takes the time of so many steps, and can be
+    ``maximum_iterations``, a Python integer, it is :func:`twograd.graph.bounded_while_loop`, which can be
     differentiated in reverse; without, it cannot, as it does not know how much it must keep.
     """
     graph = _home(jax.tree.leaves(loop_vars))
@@ -134,13 +136,10 @@ def while_loop(
         def one_step(values):
             return step(*values)
 
-        def one_step_or_none(values, _):
-            return lax.cond(goes_on(values), one_step, list, values), None
-
         values = [lax.convert_element_type(value, of.dtype) for value, of in zip(operands, types, strict=True)]
         if maximum_iterations is None:
             return lax.while_loop(goes_on, one_step, values)
-        return lax.scan(one_step_or_none, values, None, maximum_iterations)[0]
+        return bounded_while_loop(goes_on, one_step, values, maximum_iterations)
 
     return _node("while_loop", graph, [test, step], call, symbols, tree_structure(loop_vars))
 
@@ -158,7 +157,11 @@ def scan(
     ``init``, ``xs`` and the ys are pytrees, as in ``jax.lax.scan``; ``length`` is needed where ``xs`` is None. With
     ``truncate_gradient=k`` the derivative goes back through the last k steps only (truncated backpropagation through
     time, R. Williams and J. Peng, 1990).
+
+    Raises TypeError where ``f`` returns no pair, or a carry of another structure or type.
     """
+    if truncate_gradient == 0 or truncate_gradient < -1:
+        raise ValueError(f"scan: truncate_gradient must be a number of steps, or -1 for all, got {truncate_gradient}")
     graph = _home(jax.tree.leaves((init, xs)))
     carry, each = _symbols(graph, init), _symbols(graph, xs)
     if any(symbol.ndim == 0 for symbol in each):
@@ -184,15 +187,17 @@ def scan(
             return results[: len(carry)], results[len(carry) :]
 
         steps: int = len(xs[0]) if xs else length  # pyright: ignore[reportAssignmentType] (one of them is there)
-        if not 0 < truncate_gradient < steps:
+        if truncate_gradient < 0:
             return jax.tree.leaves(lax.scan(one_step, start, xs, length, reverse))
-        first = steps - truncate_gradient
+        first = max(steps - truncate_gradient, 0)
         parts = [slice(None, first), slice(first, None)]
         if reverse:
-            parts = [slice(truncate_gradient, None), slice(None, truncate_gradient)]
+            parts = [slice(steps - first, None), slice(None, steps - first)]
         early, late = ([x[part] for x in xs] for part in parts)
         middle, ys = lax.stop_gradient(lax.scan(one_step, start, early, first, reverse))
-        end, more = lax.scan(one_step, middle, late, truncate_gradient, reverse)
+        # Where all steps are among the last, the derivative goes back to the start; that depends on no shape.
+        middle = [lax.select(jnp.asarray(first == 0), a, b) for a, b in zip(start, middle, strict=True)]
+        end, more = lax.scan(one_step, middle, late, steps - first, reverse)
         pairs = zip(more, ys, strict=True) if reverse else zip(ys, more, strict=True)
         return [*end, *(jnp.concatenate(pair) for pair in pairs)]
 

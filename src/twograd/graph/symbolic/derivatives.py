@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from twograd import rules
-from twograd.errors import NoRule
+from twograd.errors import NoRule, NotReversible
 from twograd.graph import functional
 from twograd.graph.symbolic import errors
 from twograd.graph.symbolic.build import add, apply, as_symbol, identity
@@ -72,8 +72,8 @@ def pullback(op: Operation, out_cts: Sequence[Symbol | None], wanted: tuple[bool
     present = tuple(ct is not None for ct in out_cts)
     try:
         pull = pullback_of(op.call, tuple(symbol.type for symbol in op.inputs), wanted, present)
-    except NoRule as error:
-        hint = " A loop with maximum_iterations has one." if op.type == "while_loop" else ""
+    except (NoRule, NotReversible) as error:
+        hint = " A while_loop with maximum_iterations has one." if isinstance(error, NotReversible) else ""
         raise errors.NoGradient(f"{complaint}, added at {op.line}: {error}{hint}") from error
     except Exception as error:
         error.add_note(f"in the gradient of the operation {op.name}, added at {op.line}")

@@ -221,7 +221,13 @@ class Pullback:
         return [next(given) if there else None for there in self.present]
 
     def instantiated(self, in_cts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
-        """The cotangents at ``yields``, which for these shapes may be zero."""
+        """The cotangents at ``yields``, which for these shapes may be zero; others must be."""
+        for i, ct in enumerate(in_cts):
+            if ct is not None and self.wanted[i] and i not in self.yields:
+                raise ValueError(
+                    f"{self.__name__}: the cotangent of operand {i} is zero for most sizes, and not for these: such a "
+                    "function has no derivative for unknown sizes. Make its placeholders of known shape."
+                )
         return [zero_gradient(operands[i].aval) if in_cts[i] is None else in_cts[i] for i in self.yields]
 
     def __call__(self, *arguments: Any) -> list[Any]:

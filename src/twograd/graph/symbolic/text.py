@@ -29,8 +29,11 @@ def text(graph: Graph, indent: str = "") -> str:
         lines += [
             part
             for body in _bodies(op)
-            for part in (f"{indent}  {body.name.rsplit('/', 1)[-1]}:", text(body, indent + "    "))
-            if part
+            for part in (
+                f"{indent}  {body.name.rsplit('/', 1)[-1]}:",
+                text(body, indent + "    "),
+                f"{indent}    return {', '.join(map(_short, body.results))}",
+            )
         ]
     return "\n".join(lines)
 
