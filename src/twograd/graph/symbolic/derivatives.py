@@ -143,7 +143,7 @@ def listed(symbols: Symbols | None) -> list[Symbol]:
             raise TypeError(
                 f"a derivative is taken of, and with respect to, Symbols, got {type(symbol).__name__}: {symbol!r}"
             )
-    return found
+    return found  # pyright: ignore[reportReturnType]
 
 
 def check_differentiable(graph: Graph, symbols: Sequence[Symbol]) -> None:
