@@ -18,7 +18,7 @@ ALLOWED = {
     "_arguments": {"rules"},
     "_protocol": set(),
     "exit_codes": set(),
-    "graph": {"_compat", "errors", "rules", "_arguments"},
+    "graph": {"_compat", "errors", "rules", "_arguments", "_protocol"},
     "tape": {"_compat", "errors", "rules", "_arguments", "graph"},
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},

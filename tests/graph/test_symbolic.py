@@ -297,6 +297,20 @@ def test_feeds_are_converted_and_nothing_is_cut_off():
         run(flag, {flag: 2})
 
 
+def test_weakly_typed_values_promote_as_when_the_graph_was_built():
+    x, half = symbolic.placeholder(), symbolic.placeholder(jnp.bfloat16)
+    s, total = symbolic.shared(1.0), tnp.where(x > 0, 1.0, 2.0)  # the latter is weakly typed
+    y = [x * half, total * half, s * half]
+    assert [symbol.dtype for symbol in y] == [np.float32, jnp.bfloat16, np.float32]
+    weak, fed = jnp.asarray(3.0), {half: jnp.asarray(2.0, jnp.bfloat16)}
+    assert weak.weak_type
+    session = symbolic.Session()
+    same(session.run(y, {x: weak, **fed}), [jnp.float32(6), jnp.bfloat16(2), jnp.float32(2)])
+    same(session.run(y, {x: weak, total: np.float32(5), **fed}), [jnp.float32(6), jnp.bfloat16(10), jnp.float32(2)])
+    symbolic.function([x], updates=[(s, total)])(-1.0)
+    same(session.run(y[2], fed), jnp.float32(4))
+
+
 def test_x64():
     with jax.enable_x64(True):
         x = symbolic.placeholder(np.float64, (2,))
@@ -675,6 +689,18 @@ def test_while_loop():
         symbolic.while_loop(lambda x: x < 3, lambda x: x, x)
 
 
+def test_a_gradient_inside_a_body():
+    start, target = symbolic.placeholder(shape=(3,)), symbolic.constant(X[1])
+
+    def descend(w):
+        return w - 0.3 * symbolic.gradients(tnp.sum((w - target) ** 2), w)[0]
+
+    found = symbolic.while_loop(lambda w: tnp.sum((w - target) ** 2) > 1e-8, descend, start)
+    np.testing.assert_allclose(run(found, {start: X[0]}), X[1], atol=1e-4)
+    with raises(ValueError, "is outside of the body in which its gradient is taken"):
+        symbolic.cond(True, lambda: symbolic.gradients(start * 2, start)[0], lambda: start)
+
+
 def test_an_operand_of_twograd_lax_control_flow():
     x = symbolic.placeholder(shape=(3,))
     same(run(tlax.fori_loop(0, 3, lambda i, v: v * 2, x), {x: X[0]}), jnp.asarray(8 * X[0]))
@@ -930,6 +956,8 @@ def test_symbols_and_other_values():
         np.asarray(x)
     with pytest.raises(TypeError):
         jnp.sin(x)
+    for product in (np.ones(2) * x, jnp.ones(2) * x, np.float32(1) * x):
+        assert isinstance(product, symbolic.Symbol)
     with raises(TypeError, "cannot bound a slice"):
         symbolic.constant(np.ones(3))[x:]
     with raises(TypeError, "a boolean Symbol cannot be an index"):

@@ -93,7 +93,9 @@ def _identity(static: Any) -> Any:
 
 @functools.lru_cache(MAX_CACHED)
 def _specialised_once(function: Callable[..., Any], tree: Any, statics: Any, identities: Any) -> Callable[..., Any]:
-    return _specialised(function, tree, statics)
+    call: Any = _specialised(function, tree, statics)
+    call.shared = True
+    return call
 
 
 def _specialised(function: Callable[..., Any], tree: Any, statics: tuple[Any, ...]) -> Callable[..., Any]:
@@ -127,10 +129,9 @@ def infer(call: Callable[..., Any], types: tuple[Type, ...]) -> tuple[tuple[Type
     Nothing is computed. Where sizes are unknown, all are first taken to be one size. If that is impossible (a matrix of
     unknown sizes times one of 784 rows), some are taken to be one of the known sizes, as few as will do.
     """
-    return _infer(call, types, X64.value, DTYPE_PROMOTION.value)
+    return _infer_once(call, types, X64.value, DTYPE_PROMOTION.value) if is_shared(call) else _infer(call, types)
 
 
-@functools.lru_cache(MAX_CACHED)
 def _infer(call: Callable[..., Any], types: tuple[Type, ...], *settings: Any) -> tuple[tuple[Type, ...], Any]:
     small, large = trials(lambda *operands: jax.eval_shape(call, *operands), types, sizes_in(call))
     leaves, tree = tree_flatten(small)
@@ -139,6 +140,14 @@ def _infer(call: Callable[..., Any], types: tuple[Type, ...], *settings: Any) ->
         shape = tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True))
         found.append(Type(shape, a.dtype, getattr(a, "weak_type", False)))
     return tuple(found), tree
+
+
+_infer_once = functools.lru_cache(MAX_CACHED)(_infer)
+
+
+def is_shared(call: Callable[..., Any]) -> bool:
+    """Whether equal operations share ``call``. One that holds an array is not shared, lest a cache keep the array."""
+    return getattr(call, "shared", False)
 
 
 def sizes_in(call: Callable[..., Any]) -> Collection[int]:

@@ -4,6 +4,7 @@ What flows in: Symbols. What flows out: Symbols. Read :func:`backward_pass`, the
 operations: the pullback of each is one new operation, of which there is again a pullback.
 """
 
+import enum
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from twograd.graph.symbolic.container import Gradient, Graph, Operation, Symbol,
 from twograd.graph.symbolic.plan import function_of, pullback_of
 
 Symbols = Symbol | Sequence[Symbol]
-DISCONNECTED = object()
+DISCONNECTED = enum.Enum("Disconnected", "DISCONNECTED").DISCONNECTED  # pyright: ignore[reportAttributeAccessIssue]
 """What ``grad`` returns for a disconnected input where ``return_disconnected`` is "disconnected"."""
 
 

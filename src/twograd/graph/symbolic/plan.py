@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Var
 from jax.tree_util import tree_flatten
 
 from twograd._arguments import zero_gradient
 from twograd._compat import on_behalf_of
 from twograd.graph.passes import dce
-from twograd.graph.symbolic.build import MAX_CACHED, avals, infer, sizes_in, trials
+from twograd.graph.symbolic.build import MAX_CACHED, avals, infer, is_shared, sizes_in, trials
 from twograd.graph.symbolic.container import Gradient, Graph, Operation, Symbol, Type
 from twograd.graph.transform import backward_pass, forward_pass
 
@@ -188,6 +189,7 @@ class Pullback:
     ):
         self.call, self.types, self.wanted, self.present = call, types, wanted, present
         self.__name__, self.sizes = f"{call.__name__}_grad", sizes_in(call)
+        self.shared = is_shared(call)
         out_types, _ = infer(call, types)
         self.ct_types = tuple(of for of, there in zip(out_types, present, strict=True) if there)
         small, large = trials(self._traced, (*types, *self.ct_types), sizes_in(call))
@@ -207,8 +209,8 @@ class Pullback:
             return [in_cts[i] for i in yields]
 
         needed, _ = dce(jax.make_jaxpr(pulled)(*values, *cts))
-        used = {atom for eqn in needed.eqns for atom in eqn.invars if not hasattr(atom, "val")}
-        used.update(atom for atom in needed.jaxpr.outvars if not hasattr(atom, "val"))
+        used = {atom for eqn in needed.eqns for atom in eqn.invars if isinstance(atom, Var)}
+        used.update(atom for atom in needed.jaxpr.outvars if isinstance(atom, Var))
         return yields, tuple(i for i, var in enumerate(needed.jaxpr.invars[: len(values)]) if var in used)
 
     def _pull(self, operands: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -239,12 +241,14 @@ class Pullback:
         return self.instantiated(self._pull(operands, arguments[len(self.reads) :]), operands)
 
 
-@functools.lru_cache(MAX_CACHED)
+_pullback_once = functools.lru_cache(MAX_CACHED)(Pullback)
+
+
 def pullback_of(
     call: Callable[..., Any], types: tuple[Type, ...], wanted: tuple[bool, ...], present: tuple[bool, ...]
 ) -> Pullback:
-    """The one :class:`Pullback` of these, so that what it returns, and its own pullback, is found once."""
-    return Pullback(call, types, wanted, present)
+    """The :class:`Pullback` of these: one for all uses of a shared ``call``, so that it is found once."""
+    return (_pullback_once if is_shared(call) else Pullback)(call, types, wanted, present)
 
 
 # --- a part of a graph as a function ----------------------------------------------------------------------------------
@@ -325,14 +329,24 @@ class Plan:
     def traced(self, *values: Any) -> tuple[Any, ...]:
         """The program: values of ``feeds`` and ``variables`` to values of the fetched Symbols and of ``writes``."""
         self.signatures.append(", ".join(jax.typeof(value).str_short() for value in values))
-        feeds, state = values[: len(self.feeds)], values[len(self.feeds) :]
-        env, variables = dict(zip(self.feeds, feeds, strict=True)), dict(zip(self.variables, state, strict=True))
+        typed = [_typed(symbol, value) for symbol, value in zip((*self.feeds, *self.variables), values, strict=True)]
+        env = dict(zip(self.feeds, typed, strict=False))
+        variables = dict(zip(self.variables, typed[len(self.feeds) :], strict=True))
         start = dict(variables)
         read = execute(self.operations, env, variables, self.givens)
         fetched = [start[s] if s in start and s not in env else read(s) for s in self.outputs]
         for variable, new in [(variable, read(new)) for variable, new in self.updates]:
-            variables[variable] = new
+            variables[variable] = _typed(variable, new)
         return (*fetched, *(variables[variable] for variable in self.writes))
+
+
+def _typed(symbol: Symbol, value: Any) -> Any:
+    """``value``, weakly typed if ``symbol`` is, so that it promotes as it did when the graph was built."""
+    if jax.typeof(value).weak_type == symbol.type.weak_type:
+        return value
+    return lax.convert_element_type_p.bind(
+        value, new_dtype=symbol.dtype, weak_type=symbol.type.weak_type, sharding=None
+    )
 
 
 def flattened(fetches: Any) -> tuple[list[Any], Any]:
