@@ -104,7 +104,6 @@ def execute(
         symbol = replaced(symbol, givens)
         return state[symbol] if symbol in state and symbol not in env else env[symbol]
 
-    last_pullback = {op.forward: i for i, op in enumerate(operations) if isinstance(op, Gradient)}
     wanted: dict[Operation, tuple[bool, ...]] = {}
     for op in operations:
         if isinstance(op, Gradient):
@@ -112,24 +111,18 @@ def execute(
             wanted[op.forward] = tuple(a or b for a, b in zip(mask, op.wanted, strict=True))
     saved: dict[Operation, Any] = {}
 
-    for i, op in enumerate(operations):
+    for op in operations:
         if op.call is None:
             continue
         values = [read(symbol) for symbol in op.inputs]
+        scope = f"vjp({op.forward.name})" if isinstance(op, Gradient) else op.name
         try:
-            if isinstance(op, Gradient) and op.forward in saved:
-                with on_behalf_of(op.source, f"vjp({op.forward.name})"):
-                    results = _walk_back(op, saved[op.forward], values)
-                if last_pullback[op.forward] == i:
-                    del saved[op.forward]
-            elif isinstance(op, Gradient):
-                with on_behalf_of(op.source, f"vjp({op.forward.name})"):
-                    results = op.call(*values)
-            elif last_pullback.get(op, -1) > i:
-                with on_behalf_of(op.source, op.name):
+            with on_behalf_of(op.source, scope):
+                if op in wanted:
                     results, saved[op] = _differentiably(op.call, values, wanted[op])
-            else:
-                with on_behalf_of(op.source, op.name):
+                elif isinstance(op, Gradient) and op.forward in saved:
+                    results = _walk_back(op, saved[op.forward], values)
+                else:
                     results = jax.tree.leaves(op.call(*values))
         except Exception as error:
             error.add_note(f"in the operation {op.name} ({described(op, values)}), added at {op.line}")
