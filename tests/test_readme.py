@@ -21,6 +21,7 @@ def test_the_programs_run(capsys):
     value, gradients = names["d"].run(x, x)
     assert value == names["f"](x, x)
     np.testing.assert_allclose(gradients[0], jax.grad(names["f"])(x, x), rtol=1e-5)
+    np.testing.assert_allclose([names["before"], names["after"]], [1, 0.8**2], rtol=1e-5)
     assert "SumBackward0" in printed
     assert "<- sin.1" in printed, "a derivative's line names the forward equation that it comes from"
     table = "The four corners of f"

@@ -34,12 +34,15 @@ __all__ = [
     "differentiable_primitives",
     "emitting",
     "fresh_var",
+    "here",
     "is_plain_jit",
     "is_traced",
     "is_user_file",
     "keeps",
+    "line_of",
     "literal",
     "new_jaxpr",
+    "on_behalf_of",
     "random_unwrap_p",
     "random_wrap_p",
     "scope_of",
@@ -110,8 +113,24 @@ def scope_of(eqn: JaxprEqn) -> tuple[str, ...]:
 
 def user_line(eqn: JaxprEqn) -> str | None:
     """``file:line (function)`` of the user's call that made ``eqn``, or None where it is not known."""
-    frame = _source_info_util.user_frame(eqn.source_info.traceback)
+    return line_of(eqn.source_info)
+
+
+def here() -> Any:
+    """The source of the running call: what an equation bound now would carry."""
+    return _source_info_util.current()
+
+
+def line_of(source: Any) -> str | None:
+    """``file:line (function)`` of the user's frame in ``source``, or None where it is not known."""
+    frame = _source_info_util.user_frame(source.traceback)
     return None if frame is None else f"{frame.file_name}:{frame.start_line} ({frame.function_name})"
+
+
+def on_behalf_of(source: Any, scope: str) -> Any:
+    """A context in which equations carry the line of ``source``, an earlier :func:`here`, and the name ``scope``."""
+    names = _source_info_util.current_name_stack().extend(scope)
+    return _source_info_util.user_context(source.traceback, name_stack=names)
 
 
 def body_of(eqn: JaxprEqn) -> Jaxpr:

@@ -62,6 +62,11 @@ def test_nothing_is_kept_or_emitted_for_what_is_not_wanted():
     assert set(applications[-1].saved) == {"x"}
 
 
+def test_a_rule_reads_a_literal():
+    outs, (ct,) = derivative(lambda x: lax.select(jnp.asarray(True), x * 2, x), X)
+    same((outs, ct), ([2 * X], jnp.full_like(X, 2)))
+
+
 def test_applications_are_freed_on_the_way_back():
     closed = jax.make_jaxpr(lambda x: jnp.sin(jnp.sin(x)))(X)
     _, applications = forward_pass(closed.jaxpr, closed.consts, [X], [True])

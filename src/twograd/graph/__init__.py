@@ -1,12 +1,14 @@
 """The static engine: traces a function to a jaxpr and rewrites it into a bigger jaxpr that holds the derivative.
 
 Read ``transform.py`` first: it is the engine. ``graph.py`` is what one holds in the hand, ``functional.py`` what one
-calls, ``calls.py`` the rules for primitives that carry jaxprs, ``passes/`` the optimisations.
+calls, ``calls.py`` the rules for primitives that carry jaxprs, ``passes/`` the optimisations, ``symbolic/`` the way to
+build a graph before running it.
 """
 
 from twograd.graph import calls as calls
 from twograd.graph import checkpoint as checkpoint
 from twograd.graph import control as control
+from twograd.graph import symbolic as symbolic
 from twograd.graph.bounded import bounded_while_loop as bounded_while_loop
 from twograd.graph.diff import GraphDiff as GraphDiff
 from twograd.graph.diff import diff as diff

@@ -187,7 +187,7 @@ class Graph:
             return asked.answer(args)
 
         extended.__name__ = self.name
-        closed, shape = _retrace(extended, self.jaxpr, self.inputs)
+        closed, shape = trace_leaves(extended, self.jaxpr.in_avals, self.inputs)
         out_tree = tree_structure((tree_unflatten(self.out_tree, self.outputs), shape[1]))
         return self._replaced(closed, out_tree)
 
@@ -319,8 +319,8 @@ def backprop(
     return tree_unflatten(g.out_tree, outs), gradients
 
 
-def _retrace(f: Callable[..., Any], closed: ClosedJaxpr, names: Sequence[str]) -> tuple[ClosedJaxpr, Any]:
-    """``f``, of the leaves of ``closed``, as a jaxpr whose inputs keep their names; and the types of its results."""
-    extended, shape = jax.make_jaxpr(f, return_shape=True)(*closed.in_avals)
+def trace_leaves(f: Callable[..., Any], avals: Sequence[Any], names: Sequence[str]) -> tuple[ClosedJaxpr, Any]:
+    """``f``, of leaves of these types, as a jaxpr whose inputs have these names; and the types of its results."""
+    extended, shape = jax.make_jaxpr(f, return_shape=True)(*avals)
     info = extended.jaxpr.debug_info._replace(arg_names=tuple(names))
     return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info)), shape

@@ -150,6 +150,7 @@ def clamp_max(ct, x, max):
 
 def select_cases(ct, which, *, wanted):
     """ct goes to the case that was taken, elementwise; ``which`` is a mask of two cases or an index."""
+    which = jnp.asarray(which)  # in a jaxpr a literal is a Python number
     if which.dtype == np.bool_:
         takes = [lax.bitwise_not(which), which]
     else:
