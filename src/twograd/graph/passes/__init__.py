@@ -12,4 +12,5 @@ from twograd.graph.passes.pipeline import PASSES as PASSES
 from twograd.graph.passes.pipeline import optimize as optimize
 from twograd.graph.passes.report import Pass as Pass
 from twograd.graph.passes.report import PassReport as PassReport
+from twograd.graph.passes.reroll import reroll as reroll
 from twograd.graph.passes.simplify import simplify as simplify
