@@ -1,8 +1,8 @@
 """What does rerolling buy, and what does it cost? Unrolled programs against the same ones rolled into loops.
 
 Lower + compile in one process, one after the other, three times; run time in interleaved rounds. The programs are the
-loss and all gradients of networks written as Python loops: over 48 layers whose weights are rows of stacked arrays, over
-48 layers with arrays of their own (which a loop must stack first), and over 50 time steps with shared weights.
+loss and all gradients of networks written as Python loops: over 48 layers whose weights are rows of stacked arrays,
+over 48 layers with arrays of their own (which a loop must stack first), and over 50 time steps with shared weights.
 """
 
 import time
@@ -87,9 +87,7 @@ def main() -> None:
         print(rolled.reports[-1])
         pairs = [(compile_seconds(unrolled), compile_seconds(rolled)) for _ in range(3)]
         slow, fast = (min(seconds[0] for seconds in side) for side in zip(*pairs, strict=True))
-        print(
-            f"{make.__name__:10} lower + compile: unrolled {slow:.2f} s, rolled {fast:.2f} s, {slow / fast:.1f} times"
-        )
+        print(f"{make.__name__} lower + compile: unrolled {slow:.2f} s, rolled {fast:.2f} s, {slow / fast:.1f} times")
         leaves = jax.device_put(jax.tree.leaves((params, x)))
         (_, plain), (_, looped) = pairs[-1]
         for mine, theirs in zip(looped(*leaves), plain(*leaves), strict=True):

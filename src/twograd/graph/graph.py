@@ -16,10 +16,11 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._arguments import argument_positions
-from twograd._compat import call_jaxpr, scope_of
+from twograd._compat import call_jaxpr
 from twograd.graph.advice import explaining
 from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
 from twograd.graph.passes import PassReport, optimize
+from twograd.graph.passes.report import derivative_order
 from twograd.graph.text import format_graph
 
 
@@ -236,11 +237,6 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
-
-
-def derivative_order(eqn: Any) -> int:
-    """How many derivatives were taken to arrive at this equation; 0 for one of the program itself."""
-    return sum(scope.startswith("vjp(") for scope in scope_of(eqn))
 
 
 def gradients(g: Graph, *selection: Any, **options: Any) -> Graph:

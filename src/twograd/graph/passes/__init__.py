@@ -10,6 +10,7 @@ from twograd.graph.passes.fold import fold as fold
 from twograd.graph.passes.inline import inline as inline
 from twograd.graph.passes.pipeline import PASSES as PASSES
 from twograd.graph.passes.pipeline import optimize as optimize
+from twograd.graph.passes.remat import remat as remat
 from twograd.graph.passes.report import Pass as Pass
 from twograd.graph.passes.report import PassReport as PassReport
 from twograd.graph.passes.reroll import reroll as reroll
