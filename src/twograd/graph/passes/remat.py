@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
@@ -208,7 +209,7 @@ class Recomputing(Walk):
                 if isinstance(atom, Var) and atom in self.selection.recomputed and atom not in again:
                     self._recompute(atom, eqn, env, again, behind, latest)
             self.visit(eqn, again)
-            latest = next((var for var in eqn.outvars if is_plain(var.aval)), latest)
+            latest = next((var for var in eqn.outvars if is_plain(var.aval) and size_of(var)), latest)
         env.update((var, again[var]) for var in self.jaxpr.outvars if isinstance(var, Var) and var in again)
 
     def _recompute(
@@ -220,41 +221,68 @@ class Recomputing(Walk):
         behind: dict[Var, dict[Var, Any]],
         latest: Var | None,
     ) -> None:
-        """Computes ``wanted`` and what it needs; the sources of its region wait for the latest value of the derivative.
+        """Computes ``wanted`` and what it needs, from values that wait for the latest one of the derivative.
 
-        ``behind`` has, for each region, what stands for its sources behind the barrier.
+        ``behind`` has, for each region, what stands for its sources behind the barrier: of the operands of an equation
+        one is enough, rather a kept value than an input.
         """
         selection = self.selection
-        todo, order, sources = [wanted], {}, {}
+        todo, order = [wanted], {}
         while todo:  # depth first, each value after those that it needs
             var = todo[-1]
-            missing = []
-            for atom in selection.maker[var].invars if var not in order else ():
-                if not isinstance(atom, Var) or atom in again or atom in order:
-                    continue
-                if selection.is_available(atom):
-                    sources[atom] = None
-                else:
-                    missing.append(atom)
+            missing = [
+                atom
+                for atom in (selection.maker[var].invars if var not in order else ())
+                if isinstance(atom, Var) and not (atom in again or atom in order or selection.is_available(atom))
+            ]
             todo += missing
             if not missing:
                 order[todo.pop()] = None
         known = behind.setdefault(selection.region_of(wanted), {})
-        fresh = [var for var in sources if var not in known]
-        if fresh:
+        waiting: dict[Var, None] = {}
+        for var in order:
+            atoms = [atom for atom in selection.maker[var].invars if isinstance(atom, Var)]
+            if atoms and not any(
+                atom in known or atom in waiting or not selection.is_available(atom) for atom in atoms
+            ):
+                waiting[min(atoms, key=lambda atom: (atom not in selection.maker, size_of(atom)))] = None
+        if waiting:
             tied = [] if latest is None else [latest]
-            atoms = [*(env.get(var, var) for var in fresh), *(again.get(var, var) for var in tied)]
-            closed = jax.make_jaxpr(lambda *values: lax.optimization_barrier(values))(*(atom.aval for atom in atoms))
+            atoms = [*waiting, *(again.get(var, var) for var in tied)]
+            closed = jax.make_jaxpr(barrier if tied else lax.optimization_barrier)([atom.aval for atom in atoms])
             results = self.splice(closed.jaxpr, closed.consts, atoms, lambda _: reader.source_info)
-            known.update(zip(fresh, results, strict=False))
-            again.update(zip(tied, results[len(fresh) :], strict=True))
+            known.update(zip(waiting, results, strict=False))
+            again.update(zip(tied, results[len(waiting) :], strict=True))
         for var in order:
             if var in again:
                 continue  # another result of the same equation
             eqn = selection.maker[var]
-            local = {atom: known.get(atom, again.get(atom)) for atom in eqn.invars if isinstance(atom, Var)}
+            local = {atom: known.get(atom, again.get(atom, atom)) for atom in eqn.invars if isinstance(atom, Var)}
             self.visit(eqn, local, scoped(eqn, reader, "remat"))
             again.update((out, local[out]) for out in eqn.outvars if not selection.is_available(out))
             self.copies += 1
             self.operations += flops(eqn)
         self.changed = True
+
+
+def barrier(values: Sequence[Any]) -> list[Any]:
+    """The values, which wait for the last of them.
+
+    XLA's compiler for the CPU removes barriers before it merges equal operations, those of ``jax.checkpoint`` too. What
+    it cannot see through is a choice by a number that is not known before it runs: here one that is never 0.
+    """
+    *values, last = lax.optimization_barrier(list(values))
+    if jax.default_backend() == "cpu":
+        first = lax.reshape(lax.slice(last, (0,) * last.ndim, (1,) * last.ndim), ())
+        always = lax.ne(lax.bitwise_or(as_integer(first), np.int32(1)), np.int32(0))
+        values = [lax.select(lax.broadcast(always, x.shape), x, lax.full_like(x, 0)) for x in values]
+    return [*values, last]
+
+
+def as_integer(number: Any) -> Any:
+    """Some integer that depends on ``number``."""
+    if np.iscomplexobj(number):
+        number = lax.real(number)
+    if number.dtype != np.bool_ and not np.issubdtype(number.dtype, np.integer):
+        number = lax.bitcast_convert_type(lax.convert_element_type(number, np.float32), np.int32)
+    return lax.convert_element_type(number, np.int32)
