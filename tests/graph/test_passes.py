@@ -1,5 +1,6 @@
 """The passes: what each removes, and that values, types, names and derivatives stay."""
 
+import doctest
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from graph.same import raises, same
 from twograd import graph
 from twograd._compat import scope_of, user_line
 from twograd.errors import PassError
+from twograd.graph import passes
 from twograd.graph.passes import PASSES, PassReport, cse, dce, fold, inline, optimize, simplify
 from twograd.graph.passes.report import bodies
 
@@ -512,6 +514,21 @@ def test_own_pass():
 
     optimized = graph.trace(mixture, X, X).optimize(nothing, dce)
     assert [report.name for report in optimized.reports] == ["nothing", "dce"]
+
+
+def test_the_example_of_ones_own_pass_runs():
+    results = doctest.testmod(passes)
+    assert results.attempted > 5
+    assert results.failed == 0
+
+
+def test_own_pass_that_raises_is_named():
+    def raising(closed):
+        raise KeyError("x")
+
+    with pytest.raises(KeyError) as raised:
+        graph.trace(jnp.sin, X).optimize(raising)
+    assert raised.value.__notes__ == ["in the pass 'raising'"]
 
 
 def test_own_pass_that_changes_values():

@@ -260,7 +260,9 @@ def reading_of(
         if all(key == keys[0] for key in keys):
             return Same(atoms[0])
         return Each(row_number(block, keys, atoms, known_rows))
-    position, out = sources[last]
+    final = sources[last]
+    assert final is not None
+    position, out = final
     made_in, made_at = divmod(position - block.start, block.period)
     delay = last - made_in
     if delay > LONGEST_DELAY:
@@ -676,7 +678,7 @@ class Rolling(Walk):
             )
             of_place = dict(zip(places, out, strict=True))
             of_line = dict(zip(initials, carry, strict=True))
-            cut = {place: block.order(lax.unstack(of_place[place])) for place in scattered}
+            cut = {place: block.order(list(lax.unstack(of_place[place]))) for place in scattered}
             singles = []
             for place, j in block.single:
                 if j == last and place in final:
