@@ -49,6 +49,7 @@ __all__ = [
     "scoped",
     "shaped",
     "user_line",
+    "without_unused_results",
 ]
 
 # --- where an equation comes from -----------------------------------------------------------------------------------
@@ -207,8 +208,25 @@ def is_plain_jit(eqn: JaxprEqn) -> bool:
     )
 
 
+def without_unused_results(eqn: JaxprEqn, used: Sequence[bool]) -> JaxprEqn:
+    """``eqn`` without those results that are not ``used``, and without the operands that only they need.
+
+    The same object where nothing can go: few primitives can do with less, those of loops, branches and calls.
+    """
+    if all(used) or not any(used) or eqn.primitive not in _partial_eval.dce_rules:
+        return eqn
+    _, smaller = _partial_eval.dce_rules[eqn.primitive](list(used), eqn)
+    same = smaller is None or (len(smaller.outvars), len(smaller.invars)) == (len(eqn.outvars), len(eqn.invars))
+    return eqn if same else smaller
+
+
 def new_jaxpr(like: Jaxpr, **changes: Any) -> Jaxpr:
-    """A copy of ``like`` with some fields changed; its effects are recomputed from its equations."""
+    """A copy of ``like`` with some fields changed; its effects are recomputed from its equations.
+
+    The names of inputs and outputs stay where their numbers do.
+    """
+    if all(len(changes.get(ends, ())) in (0, len(getattr(like, ends))) for ends in ("invars", "outvars")):
+        changes.setdefault("debug_info", like.debug_info)
     jaxpr = like.replace(**changes)
     effects = _partial_eval.make_jaxpr_effects(jaxpr.constvars, jaxpr.invars, jaxpr.outvars, jaxpr.eqns)
     return jaxpr.replace(effects=effects)

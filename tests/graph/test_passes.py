@@ -1,5 +1,6 @@
 """The passes: what each removes, and that values, types, names and derivatives stay."""
 
+import doctest
 import functools
 
 import jax
@@ -13,7 +14,9 @@ from graph.same import raises, same
 from twograd import graph
 from twograd._compat import scope_of, user_line
 from twograd.errors import PassError
+from twograd.graph import passes
 from twograd.graph.passes import PASSES, PassReport, cse, dce, fold, inline, optimize, simplify
+from twograd.graph.passes.report import bodies
 
 X = np.linspace(-1.0, 1.2, 6, dtype=np.float32).reshape(2, 3)
 Z = X + 1j * X[::-1]
@@ -55,12 +58,19 @@ DISAPPEARS = {
     "x / 1": (lambda x: x / 1.0, X),
     "x ** 1": (lambda x: lax.integer_pow(x, 1), X),
     "x ** 1.0": (lambda x: lax.pow(x, jnp.float32(1)), X),
+    "x ** 1.0 of arrays": (lambda x: x ** jnp.ones_like(x), X),
     "--x": (lambda x: lax.neg(lax.neg(x)), X),
     "not not": (lambda x: ~~x, B),
     "transpose twice": (lambda x: x.T.T, X),
     "transpose thrice": (lambda x: x.transpose(1, 2, 0).transpose(1, 2, 0).transpose(1, 2, 0), X[None]),
     "identity transpose": (functools.partial(bind, lax.transpose_p, permutation=(0, 1)), X),
     "reshape and back": (lambda x: x.reshape(6).reshape(3, 2).reshape(2, 3), X),
+    "squeeze and back": (lambda x: jnp.expand_dims(jnp.squeeze(x, 0), 0), X[:1]),
+    "expand and squeeze": (lambda x: jnp.squeeze(x[:, None], 1), X),
+    "expand and reshape": (lambda x: lax.broadcast_in_dim(x, (2, 1, 3), (0, 2)).reshape(2, 3), X),
+    "expand and sum": (lambda x: jnp.sum(x[None, :, None], (0, 2)), X),
+    "expand and max": (lambda x: jnp.max(x[None], 0), X),
+    "copy": (lambda x: jnp.array(x, copy=True), X),
     "convert and back": (lambda x: x.astype(jnp.float32).astype(jnp.bfloat16), X.astype(jnp.bfloat16)),
     "convert bool and back": (lambda x: x.astype(np.float32).astype(bool), B),
     "select of equals": (lambda x: lax.select(x > 0, x, x), X),
@@ -91,6 +101,16 @@ STAYS = {
     "x - x": (lambda x: x - x, X),
     "x * 0": (lambda x: x * 0.0, X),
     "complex x * 1": (lambda x: x * 1.0, Z),
+    "x ** nan": (lambda x: x ** np.float32("nan"), X),
+    "x ** 0.5": (lambda x: x**0.5, X),
+    "x ** 5.0": (lambda x: x**5.0, X),
+    "scalar ** array": (lambda x: jnp.float32(3) ** (x * 2), X),
+    "abs(-n) of unsigned n": (lambda n: abs(-n), N.astype(np.uint8)),
+    "(-n) / (-m)": (lambda n: lax.div(-n, -(n + 1)), N),
+    "complex (-z) ** 2": (lambda z: (-z) ** 2, Z),
+    "sum over two": (lambda x: jnp.sum(x, 0), X),
+    "expand and transpose": (lambda x: x[None].transpose(2, 0, 1), X),
+    "spread and sum": (lambda x: jnp.sum(jnp.broadcast_to(x, (4, 2, 3)), 0), X),
     "narrowing": (lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), X),
     "int to float32": (lambda x: x.astype(np.float32).astype(np.int32), N),
     "float to int": (lambda x: x.astype(np.int32).astype(np.float32), X),
@@ -123,6 +143,16 @@ def test_simplify_to_less():
     assert names(closed) == ["transpose"]
     closed, _ = after(simplify, lambda x: jnp.broadcast_to(jnp.broadcast_to(x, (2, 3)), (4, 2, 3)), X[0])
     assert names(closed) == ["broadcast_in_dim"]
+    closed, _ = after(simplify, lambda x, y: ((-x) * (-y), (-x) / (-y), x * -1.0), X, X)
+    assert names(closed) == ["mul", "div", "neg"]
+    closed, _ = after(simplify, lambda x: (abs(-x), lax.square(-x), (-x) ** 2), X)
+    assert names(closed) == ["abs", "square", "integer_pow"]
+    closed, _ = after(simplify, lambda x: (x**2.0, x**-3.0, x ** jnp.full_like(x, 4)), X)
+    assert names(closed) == ["integer_pow"] * 3
+    closed, _ = after(simplify, lambda x, n: (x**0.0, lax.integer_pow(n, 0), lax.pow(x, jnp.int32(0))), X, N)
+    assert set(names(closed)) == {"broadcast_in_dim"}
+    closed, _ = after(simplify, lambda x: x[None].reshape(3, 2)[:, None, :], X)
+    assert names(closed) == ["reshape"]
     closed, _ = after(simplify, lambda n: (n - n, n * 0), N)
     assert set(names(closed)) == {"broadcast_in_dim"}
     with jax.enable_x64(True):
@@ -149,6 +179,22 @@ def test_sum_with_zero_keeps_the_sign_of_zero():
     rewritten, _ = simplify(closed)
     (mine,) = jax.core.eval_jaxpr(rewritten.jaxpr, rewritten.consts, np.float32(-0.0))
     assert np.signbit(mine)  # the documented exception
+
+
+@pytest.mark.parametrize("f", [lambda x: x**2, lambda x: x**2.0, lambda x: jnp.power(x, 2)])
+def test_the_gradient_of_a_square_is_one_multiplication(f):
+    """Theano's tutorial shows ``((fill((x ** 2), 1.0) * 2) * (x ** (2 - 1)))`` before, and ``(2.0 * x)`` after."""
+    raw = graph.trace(f, np.float32(3)).gradients()
+    optimized = raw.optimize(check=True)
+    assert optimized.inputs == raw.inputs == ("x",)
+    assert optimized.outputs == raw.outputs == ("result[0][0]", "result[1][0]")
+    gradient = optimized.jaxpr.jaxpr.outvars[1]
+    (product,) = [eqn for eqn in optimized.jaxpr.eqns if gradient in eqn.outvars]
+    assert product.primitive is lax.mul_p
+    (x,) = optimized.jaxpr.jaxpr.invars
+    assert sorted(str(getattr(atom, "val", atom is x)) for atom in product.invars) == ["2.0", "True"]
+    assert optimized.stats().equations == 2
+    assert raw.stats().derivative_equations >= 3
 
 
 # --- inline -----------------------------------------------------------------------------------------------------------
@@ -224,6 +270,66 @@ def test_dce():
     closed, _ = after(dce, program, X, X)
     assert names(closed) == ["scan", "tanh"]
     assert len(closed.in_avals) == 2
+
+
+def equations_inside(closed, primitive):
+    """The equations of ``primitive`` in the one body of the first equation that has one."""
+    (body,) = next(list(bodies(eqn.params)) for eqn in closed.eqns if any(bodies(eqn.params)))
+    return [eqn for eqn in body.eqns if eqn.primitive.name == primitive]
+
+
+def test_dce_inside_of_loops():
+    def program(x):
+        def step(carry, w):
+            used, only_for_itself, only_for_stack = carry
+            return (used * w, jnp.cos(only_for_itself), jnp.tanh(only_for_stack)), (used, jnp.exp(w) + only_for_stack)
+
+        (y, _, _), (kept, _) = lax.scan(step, (x[0], x[0], x[0]), x)
+        return y, kept
+
+    closed, report = after(dce, program, X)
+    (scan,) = closed.eqns[-1:]
+    assert (scan.params["num_carry"], len(scan.outvars), len(scan.invars)) == (1, 2, 2)
+    assert not [*equations_inside(closed, "cos"), *equations_inside(closed, "tanh"), *equations_inside(closed, "exp")]
+    assert report.fired["result of scan"] == 3
+    again, report = dce(closed)
+    assert again is closed
+    assert not report.fired
+
+
+def test_dce_keeps_a_carry_that_another_needs():
+    def program(x):
+        return lax.scan(lambda c, _: ((c[1], jnp.sin(c[0])), None), (x, x), None, length=3)[0][0]
+
+    closed, _ = after(dce, program, X)
+    assert len(closed.eqns[0].outvars) == 2
+    assert dce(closed)[0] is closed
+
+
+def test_dce_inside_of_branches_and_calls():
+    def program(x):
+        a, _ = lax.cond(x[0, 0] > 0, lambda y: (y, jnp.exp(y)), lambda y: (-y, jnp.log(y)), x)
+        b, _ = jax.jit(lambda y: (jnp.sin(y), jnp.cos(y)))(x)
+        c, _ = jax.checkpoint(lambda y: (jnp.sinh(y), jnp.cosh(y)))(x)
+        d, _ = lax.while_loop(lambda s: s[0][0, 0] < 2, lambda s: (s[0] + 1, s[1]), (x, jnp.tanh(x)))
+        return a, b, c, d
+
+    closed, _ = after(dce, program, X)
+    for gone in ("exp", "log", "cos", "cosh"):
+        assert f" {gone} " not in str(closed)
+    for kept in ("sin", "sinh"):
+        assert f" {kept} " in str(closed)
+
+
+def test_dce_of_the_residuals_of_a_derivative():
+    """JAX's derivative of a loop stacks what the gradient of both operands needs; one of them is not asked for."""
+
+    def loss(w, x):
+        return lax.scan(lambda c, row: (jnp.sin(c * w) * row, jnp.cos(c)), x[0], x)[0].sum()
+
+    both, _ = after(dce, lambda w, x: jax.vjp(loss, w, x)[1](1.0), X[0], X)
+    one, _ = after(dce, lambda w, x: jax.vjp(loss, w, x)[1](1.0)[0], X[0], X)
+    assert sum(len(eqn.outvars) for eqn in one.eqns) < sum(len(eqn.outvars) for eqn in both.eqns)
 
 
 def test_dce_keeps_effects_and_what_they_need():
@@ -408,6 +514,21 @@ def test_own_pass():
 
     optimized = graph.trace(mixture, X, X).optimize(nothing, dce)
     assert [report.name for report in optimized.reports] == ["nothing", "dce"]
+
+
+def test_the_example_of_ones_own_pass_runs():
+    results = doctest.testmod(passes)
+    assert results.attempted > 5
+    assert results.failed == 0
+
+
+def test_own_pass_that_raises_is_named():
+    def raising(closed):
+        raise KeyError("x")
+
+    with pytest.raises(KeyError) as raised:
+        graph.trace(jnp.sin, X).optimize(raising)
+    assert raised.value.__notes__ == ["in the pass 'raising'"]
 
 
 def test_own_pass_that_changes_values():

@@ -22,7 +22,8 @@ from twograd.graph.advice import explaining
 from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
 from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
 from twograd.graph.passes import PassReport, optimize
-from twograd.graph.text import format_graph, sources_of
+from twograd.graph.passes.report import derivative_order
+from twograd.graph.text import format_graph
 from twograd.pictures import Drawing, Engine, Picture
 
 NOTEBOOK_NODES = 80
@@ -284,11 +285,6 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
-
-
-def derivative_order(eqn: Any) -> int:
-    """How many derivatives were taken to arrive at this equation; 0 for one of the program itself."""
-    return len(sources_of(eqn))
 
 
 def gradients(g: Graph, *selection: Any, **options: Any) -> Graph:

@@ -5,13 +5,15 @@ from collections import Counter
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
-from twograd._compat import new_jaxpr
+from twograd._compat import new_jaxpr, without_unused_results
 from twograd.graph.passes.report import PassReport, count, map_bodies
 
 
 def dce(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     """Removes the equations whose results are not needed, also inside of bodies, and constants that are not read.
 
+    Of loops, branches and calls the results that nobody reads go, and with them the carries, stacked values, operands
+    and equations that only they need: a derivative keeps residuals for all gradients, and a program asks for some.
     Equations with effects stay, and so does what they need. Inputs stay: a program's arguments are its interface.
     """
     start = time.perf_counter()
@@ -38,6 +40,10 @@ def dce(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
                 fired[eqn.primitive.name] += 1
                 changed = True
                 continue
+            smaller = without_unused_results(eqn, [var in needed for var in eqn.outvars])
+            if smaller is not eqn:
+                fired[f"result of {eqn.primitive}"] += len(eqn.outvars) - len(smaller.outvars)
+                eqn, changed = smaller, True
             params = map_bodies(eqn.params, without_dead_code)
             if params is not eqn.params:
                 eqn, changed = eqn.replace(params=params), True

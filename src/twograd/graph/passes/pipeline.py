@@ -36,7 +36,11 @@ def optimize(
             name = getattr(apply, "__name__", type(apply).__name__)
             if not callable(apply):
                 raise PassError(name, f"must be a function of a ClosedJaxpr, got {apply!r}")
-            outcome = apply(closed)
+            try:
+                outcome = apply(closed)
+            except Exception as error:
+                error.add_note(f"in the pass '{name}'")
+                raise
             check_types(name, closed, outcome)
             rewritten, report = outcome
             if check and rewritten is not closed:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+from twograd.graph.text import sources_of
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,8 @@ def count(jaxpr: ClosedJaxpr | Jaxpr, known: dict[int, int] | None = None) -> in
     if id(jaxpr) not in known:
         known[id(jaxpr)] = sum(1 + sum(count(body, known) for body in bodies(eqn.params)) for eqn in jaxpr.eqns)
     return known[id(jaxpr)]
+
+
+def derivative_order(eqn: JaxprEqn) -> int:
+    """How many derivatives were taken to arrive at this equation; 0 for one of the program itself."""
+    return len(sources_of(eqn))

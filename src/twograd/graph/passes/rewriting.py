@@ -38,14 +38,17 @@ SMALL = 4096
 """Bytes of the largest array that a pass looks into, or makes a constant of the program."""
 
 
-def rewrite(name: str, closed: ClosedJaxpr, visitor_of: "Callable[[Walk], Visitor]") -> tuple[ClosedJaxpr, PassReport]:
+def rewrite(
+    name: str, closed: ClosedJaxpr, visitor_of: "Callable[[Walk], Visitor]", kind: "type[Walk] | None" = None
+) -> tuple[ClosedJaxpr, PassReport]:
     """Walks over ``closed`` and over the bodies inside its equations; ``visitor_of`` makes a visitor for each of them.
 
     A visitor sees only the equations of its own body, so what it remembers is in scope. A body that several equations
-    share is rewritten once. Returns the very same jaxpr where nothing was rewritten.
+    share is rewritten once. Returns the very same jaxpr where nothing was rewritten. ``kind`` is the class of the walk,
+    for a pass that looks at more than one equation at a time.
     """
     start = time.perf_counter()
-    walk = Walk(closed.jaxpr, closed.consts, visitor_of)
+    walk = (kind or Walk)(closed.jaxpr, closed.consts, visitor_of)
     jaxpr, consts = walk.run()
     rewritten = closed if jaxpr is closed.jaxpr else ClosedJaxpr(jaxpr, consts)
     seconds = time.perf_counter() - start
@@ -71,11 +74,11 @@ class Walk:
         self.takes_constants = outer is None
         """Whether constants can be added: only the outermost jaxpr's are passed to it by its caller."""
         self.fired: Counter[str] = Counter() if outer is None else outer.fired
-        self._jaxpr = jaxpr
+        self.jaxpr = jaxpr
         self._visitor_of = visitor_of
         self._visitor = visitor_of(self)
         self._eqns: list[JaxprEqn] = []
-        self._changed = False
+        self.changed = False
         self._lifted: dict[int, Var] = {}
         self._uniform: dict[Var, Any] = {}
         self._emitted: dict[Any, ClosedJaxpr] = {} if outer is None else outer._emitted
@@ -84,13 +87,17 @@ class Walk:
     def run(self) -> tuple[Jaxpr, list[Any]]:
         """The rewritten jaxpr and its constants."""
         env: dict[Var, Atom] = {}
-        for eqn in self._jaxpr.eqns:
-            self.visit(eqn, env)
-        if not self._changed:
-            return self._jaxpr, list(self.consts.values())
-        outvars = [substitute(atom, env) for atom in self._jaxpr.outvars]
-        jaxpr = new_jaxpr(self._jaxpr, constvars=list(self.consts), eqns=self._eqns, outvars=outvars)
+        self.walk(env)
+        if not self.changed:
+            return self.jaxpr, list(self.consts.values())
+        outvars = [substitute(atom, env) for atom in self.jaxpr.outvars]
+        jaxpr = new_jaxpr(self.jaxpr, constvars=list(self.consts), eqns=self._eqns, outvars=outvars)
         return jaxpr, list(self.consts.values())
+
+    def walk(self, env: dict[Var, Atom]) -> None:
+        """Visits the equations of the jaxpr."""
+        for eqn in self.jaxpr.eqns:
+            self.visit(eqn, env)
 
     def visit(self, eqn: JaxprEqn, env: dict[Var, Atom], source_info: Any = None) -> None:
         """Puts ``eqn`` into the program, unless the visitor has something to stand for its results.
@@ -104,13 +111,13 @@ class Walk:
             eqn = eqn.replace(source_info=source_info)
         outcome = self._visitor(eqn)
         if outcome is not None:
-            self._changed = True
+            self.changed = True
             self.fired[outcome[0]] += 1
             env.update(zip(eqn.outvars, outcome[1], strict=True))
             return
         params = map_bodies(eqn.params, self._rewritten)
         if params is not eqn.params:
-            self._changed = True
+            self.changed = True
             eqn = eqn.replace(params=params)
         if source_info is not None:
             fresh = [fresh_var(var.aval) for var in eqn.outvars]
@@ -195,7 +202,7 @@ class Walk:
         if id(body) not in self._bodies:
             jaxpr, consts = (body.jaxpr, body.consts) if isinstance(body, ClosedJaxpr) else (body, ())
             if len(jaxpr.constvars) == len(consts):
-                walk = Walk(jaxpr, consts, self._visitor_of, self)
+                walk = type(self)(jaxpr, consts, self._visitor_of, self)
                 jaxpr, consts = walk.run()
             same = jaxpr is (body.jaxpr if isinstance(body, ClosedJaxpr) else body)
             rewritten = body if same else ClosedJaxpr(jaxpr, consts) if isinstance(body, ClosedJaxpr) else jaxpr
