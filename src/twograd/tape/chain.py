@@ -29,8 +29,8 @@ class _Sum:
     positions = (0,)
 
     @staticmethod
-    def traceable_pull(other: Any, ct: Any) -> tuple[Any, ...]:
-        return (lax.add(other, ct),)
+    def traceable_pull(*values: Any) -> tuple[Any, ...]:
+        return (lax.add(*values),)
 
 
 SUM = _Sum()

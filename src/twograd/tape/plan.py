@@ -21,7 +21,7 @@ from twograd._compat import bind_again
 from twograd.graph import split_vjp
 
 Mask = tuple[bool, ...]
-Pullback = Callable[..., tuple[Any, ...]]
+Pullback = Callable[..., Sequence[Any]]
 
 RESULT = object()  # stands for an array among the leaves of a result, or for an operand among those of a call
 LEAF = jax.tree.structure(0)
@@ -85,8 +85,10 @@ class Plan:
         """Whether ``pull`` may be put off and done together with the next op's; see ``chain.py``."""
         return self.compiles and sum(self.wanted) == 1
 
-    relays = False
-    """Whether ``pull`` only hands the cotangent on to one operand."""
+    @functools.cached_property
+    def relays(self) -> bool:
+        """Whether ``pull`` only hands the cotangent on, as it is, to one operand."""
+        return False
 
     def _make_pullback(self, with_ct: Mask, wanted: Mask) -> Pullback:
         num_saved = len(self.positions or ())
