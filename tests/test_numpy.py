@@ -407,7 +407,7 @@ def jax_gradients(name, call):
     try:
         if jax.eval_shape(loss, operands) is None:
             return None
-        return jax.jit(jax.grad(loss), compiler_options={"xla_backend_optimization_level": "0"})(operands)
+        return jax.jit(jax.grad(loss))(operands)
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, NotImplementedError):
         return None
 

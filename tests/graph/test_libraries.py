@@ -4,8 +4,6 @@ The programs are those of ``benchmarks/_libraries.py`` at small sizes. One whose
 name.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +16,6 @@ from twograd import graph
 FIRST_ORDER_ONLY = {"diffrax ODE"}  # its checkpointed solver has a reverse mode of its own, which has none in turn
 QUICK = {"equinox GRU", "haiku LSTM", "Kalman filter"}
 BATCHED = {"equinox GRU", "optax CTC loss", "Gaussian process"}
-UNOPTIMIZED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Compiling is what takes the time."""
 
 
@@ -56,7 +53,7 @@ def test_programs_of_other_libraries(name):
             products = jax.tree.map(lambda g, t: jnp.sum(g * t), first(params, batch)[1], direction)
             return sum(jax.tree.leaves(products))
 
-        @partial(jax.jit, compiler_options=UNOPTIMIZED)
+        @jax.jit
         def compute(params, batch):
             found = [first(params, batch)]
             if name not in FIRST_ORDER_ONLY:
@@ -82,7 +79,7 @@ def test_checkpoint_around_and_inside(name):
     def norm(gradient):
         return lambda params: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient(params, batch)))
 
-    @partial(jax.jit, compiler_options=UNOPTIMIZED)
+    @jax.jit
     def everything(params):
         inside = graph.grad(jax.checkpoint(loss))(params, batch)
         ours = inside, around(params, batch), jax.grad(norm(around))(params)

@@ -282,7 +282,7 @@ def jax_and_graph(case):
         if not inexact or not jnp.issubdtype(shape.dtype, np.inexact):
             return f(*inexact), ct, (), ()
 
-        @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
+        @jax.jit
         def run(ct, *operands):
             out, pullback = jax.vjp(f, *operands)
             return out, pullback(ct), lax.optimization_barrier(graph.vjp(f, *operands)[1](ct))

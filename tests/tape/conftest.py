@@ -15,15 +15,6 @@ def m(request):
     return pytest.importorskip(request.param)
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _quick_compilation():
-    """These tests compile some thousand tiny programs, and spend most of their time on it; a third of that is saved."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(autouse=True)
 def _mode_restored():
     """No test leaves recording switched off for those after it."""

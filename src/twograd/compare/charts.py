@@ -40,19 +40,19 @@ def of_comparison(comparison: ComparisonResult, engines: Sequence[EngineInfo], s
     """All charts of one comparison, kind by kind. ``setup`` is dtype and device, for the footnotes.
 
     Cases are drawn one by one only at both ends of the comparison's list, so that in two columns they stand side by
-    side; the tables and the scaling charts have all.
+    side (or, of a single case, the two low charts); the tables and the scaling charts have all.
     Must be called, and its figures used, within :func:`style.drawing`.
     """
     cases = [case for case in comparison.cases if timed_rows(case)]
     ends = [(case, f"{comparison.name}, {case.name}") for case in (cases if len(cases) < 2 else (cases[0], cases[-1]))]
     for case, note in ends:
         yield steady_times(case, note, setup)
-    pairs = sentences.pairs(engines, comparison.cases)
-    for case, note in ends:
-        yield cumulative_times(case, pairs, note, setup)
     for case, note in ends:
         if (chart := one_time_costs(case, note, setup)) is not None:
             yield chart
+    pairs = sentences.pairs(engines, comparison.cases)
+    for case, note in ends:
+        yield cumulative_times(case, pairs, note, setup)
     for axis in comparison.axes:
         if (group := longest_line(cases, axis)) is not None:
             yield scaling(group, axis, comparison.name, setup)
@@ -208,7 +208,8 @@ def _mark_crossing(axes: "Axes", even: stats.Interval, height: float, text: str)
     """A ring where two lines cross, a band for its interval, and the text where fewer lines are in its way."""
     low, high = axes.get_xlim()
     left, right = max(even.low, low), min(even.high, high)
-    axes.axvspan(left, right, color=style.MUTED.light, alpha=0.15, linewidth=0, label="_interval")
+    if (left, right) != (low, high):  # a band over everything would say nothing
+        axes.axvspan(left, right, color=style.MUTED.light, alpha=0.15, linewidth=0, label="_interval")
     axes.plot(
         [even.estimate], [height], "o", markersize=11, markerfacecolor="none", markeredgecolor=style.INK.light,
         markeredgewidth=1.3, label="_crossing",
@@ -402,7 +403,7 @@ def _time_axis(axes: "Axes", which: str, seconds: Sequence[float]) -> None:
     decades = math.log10(high / low)
     subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0) if decades > 0.75 else tuple(float(k) for k in range(1, 10))
     axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, 3)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, 1)))
     axis.set_minor_formatter(NullFormatter())
 
 

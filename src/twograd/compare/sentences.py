@@ -250,8 +250,7 @@ def _pair_sentence(case: CaseResult, compiled: str, recording: str) -> list[str]
         f"{code(compiled)} ({duration(median(b))} against {duration(median(a))}, n = {samples(b, a)})"
         f"{_no_clear_difference(steady)}.",
         f"From empty caches, {catches_up(case, compiled, recording)}: what is paid once is "
-        f"{duration(stats.one_time_cost(a))} for {code(compiled)} and {duration(stats.one_time_cost(b))} for "
-        f"{code(recording)}.",
+        f"{_paid_once(a)} for {code(compiled)} and {_paid_once(b)} for {code(recording)}.",
     ]
     warmth_matters = stats.one_time_cost(b) > 0.2 * stats.one_time_cost(a) and warm.estimate > 1.1 * cold.estimate
     if warmth_matters and math.isfinite(warm.estimate):
@@ -260,6 +259,10 @@ def _pair_sentence(case: CaseResult, compiled: str, recording: str) -> list[str]
             f"({steps_interval(warm)})."
         )
     return [" ".join(found)]
+
+
+def _paid_once(row: Row) -> str:
+    return duration(stats.one_time_cost(row)) if stats.one_time_cost(row) else "nothing"
 
 
 def _break_even_range(cases: Sequence[tuple[str, CaseResult]], engines: Sequence[EngineInfo]) -> list[str]:
@@ -423,6 +426,8 @@ def one_line(text: str) -> str:
 
 def with_interval(interval: stats.Interval) -> str:
     """``1.23 (95 % interval 1.2 to 1.26)``."""
+    if interval.low == 0 and math.isinf(interval.high):
+        return f"{significant(interval.estimate, 3)} (too few samples for an interval)"
     low, high = significant(interval.low, 3), significant(interval.high, 3)
     return f"{significant(interval.estimate, 3)} ({CONFIDENCE} {low} to {high})"
 

@@ -5,10 +5,12 @@ conjugate.
 """
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from twograd.tape.apply import apply
@@ -135,6 +137,13 @@ def _converted(x: Tensor, dtype: Any) -> Tensor:
     return apply(jnp.astype, x, dtype)
 
 
+@functools.cache
+def _ones(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """The cotangent to start from; there are few shapes of one element, and making an array costs more than an op."""
+    with jax.ensure_compile_time_eval():
+        return jnp.ones(shape, dtype)
+
+
 def _is_complex(x: Tensor) -> bool:
     return jnp.issubdtype(x.dtype, jnp.complexfloating)
 
@@ -145,7 +154,7 @@ def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> An
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         if _is_complex(out):
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {out.dtype}")
-        ct = Tensor(jnp.ones(out.shape, out.dtype))
+        ct = Tensor(_ones(out.shape, out.dtype))
     if not isinstance(ct, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
     if ct.shape != out.shape:

@@ -40,7 +40,7 @@ def backward_pass(
     needed = None if targets is None else _leading_to(roots, targets)
     found = dict.fromkeys(targets or ())
     ends = {node for node, _ in found}
-    sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else add
+    sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else chain.add
     pull = _recorded_pull if create_graph else _pull
 
     def accumulate(edge, ct):
@@ -52,7 +52,7 @@ def backward_pass(
             ct_env[node] = buffer = [None] * node.num_results
             heappush(ready, (node.order, node))
         previous = buffer[output_nr]
-        buffer[output_nr] = ct if previous is None else sum_of(settled(previous), settled(ct))
+        buffer[output_nr] = ct if previous is None else sum_of(previous, ct)
 
     for edge, ct in zip(roots, cts, strict=True):
         accumulate(edge, ct)
@@ -70,9 +70,10 @@ def backward_pass(
         elif type(node) is AccumulateGrad:
             node.grad = added(node.grad, out_cts[0])
             continue
-        for edge, ct in zip(node.edges, pull(node, out_cts, retain_graph, needed), strict=True):
+        edges = node.edges
+        for i, ct in enumerate(pull(node, out_cts, retain_graph, needed)):
             if ct is not None:
-                accumulate(edge, ct)
+                accumulate(edges[i], ct)
     return found
 
 

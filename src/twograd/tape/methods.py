@@ -538,13 +538,21 @@ def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 @method
 def reshape(self: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one size may be -1."""
-    sizes = _sizes(shape)
+    return _reshaper(_sizes(shape))(self)
+
+
+@structured
+def _reshaper(sizes: tuple[int, ...]) -> Callable[[Any], Tensor]:
     known = math.prod(size for size in sizes if size != -1)
-    if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
-        raise RuntimeError(f"only one dimension can be inferred, and no size is negative, in shape {list(sizes)}")
-    if known != self._data.size and (-1 not in sizes or known == 0 or self._data.size % known):
-        raise RuntimeError(f"shape '{list(sizes)}' is invalid for input of size {self._data.size}")
-    return apply(_shaped(jnp.reshape, sizes), self)
+
+    def reshape(x):
+        if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
+            raise RuntimeError(f"only one dimension can be inferred, and no size is negative, in shape {list(sizes)}")
+        if known != x.size and (-1 not in sizes or known == 0 or x.size % known):
+            raise RuntimeError(f"shape '{list(sizes)}' is invalid for input of size {x.size}")
+        return jnp.reshape(x, sizes)
+
+    return recorder(reshape)
 
 
 Tensor.view = reshape  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,7 +21,7 @@ from twograd._compat import bind_again
 from twograd.graph import split_vjp
 
 Mask = tuple[bool, ...]
-Pullback = Callable[..., tuple[Any, ...]]
+Pullback = Callable[..., Sequence[Any]]
 
 RESULT = object()  # stands for an array among the leaves of a result, or for an operand among those of a call
 LEAF = jax.tree.structure(0)
@@ -85,6 +85,11 @@ class Plan:
         """Whether ``pull`` may be put off and done together with the next op's; see ``chain.py``."""
         return self.compiles and sum(self.wanted) == 1
 
+    @functools.cached_property
+    def relays(self) -> bool:
+        """Whether ``pull`` only hands the cotangent on, as it is, to one operand."""
+        return False
+
     def _make_pullback(self, with_ct: Mask, wanted: Mask) -> Pullback:
         num_saved = len(self.positions or ())
 
@@ -123,6 +128,10 @@ class CompiledPlan(Plan):
         self.forward = jax.jit(jaxpr_as_fun(closed))
         self._avals = [*closed.in_avals, *closed.out_avals]
 
+    @functools.cached_property
+    def relays(self) -> bool:
+        return not self.compiles and sum(self.wanted) == 1
+
     def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
         return self._split.backward(saved, cts)
 
@@ -133,8 +142,8 @@ class CompiledPlan(Plan):
         avals += [aval for aval, present in zip(results, with_ct, strict=True) if present]
         traced = jax.make_jaxpr(pull)(*avals).jaxpr
         if all(isinstance(atom, Var) and atom in traced.invars for atom in traced.outvars):
-            sources = [traced.invars.index(atom) for atom in traced.outvars]
-            return lambda *values: tuple([values[i] for i in sources])
+            pick = picker(tuple(traced.invars.index(atom) for atom in traced.outvars))
+            return lambda *values: pick(values)
         return jax.jit(pull)
 
 
@@ -172,8 +181,8 @@ class EquationPlan(Plan):
         return pull
 
 
-def picker(positions: tuple[int, ...] | None) -> Callable[[list[Any]], Sequence[Any]]:
-    """A function that takes the values at ``positions`` out of a list."""
+def picker(positions: tuple[int, ...] | None) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that takes the values at ``positions`` out of a sequence."""
     if not positions:
         return operator.itemgetter(slice(0))
     if len(positions) == 1:
