@@ -19,14 +19,17 @@ class TwogradError(Exception):
 
 
 class NoRule(TwogradError, NotImplementedError):
-    """A cotangent reached a primitive that is not in the table of derivative rules."""
+    """A cotangent reached a primitive that is not in the table of derivative rules, or that is refused there."""
 
-    def __init__(self, eqn: JaxprEqn):
+    def __init__(self, eqn: JaxprEqn, reason: str | None = None):
         operands = ", ".join(var.aval.str_short() for var in eqn.invars)
+        where = f"(operands: {operands}; at {_compat.user_line(eqn) or 'an unknown line'})"
+        leave_out = "to leave this value out of the derivative, wrap it in stop_gradient (graph) or detach() it (tape)"
         super().__init__(
-            f"no derivative rule for the primitive '{eqn.primitive}' (operands: {operands}; "
-            f"at {_compat.user_line(eqn) or 'an unknown line'}). A rule would go into src/twograd/rules/; "
-            f"to leave this value out of the derivative, wrap it in stop_gradient (graph) or detach() it (tape)."
+            f"no derivative rule for the primitive '{eqn.primitive}' {where}. A rule would go into "
+            f"src/twograd/rules/; {leave_out}."
+            if reason is None
+            else f"the primitive '{eqn.primitive}' has no derivative {where}: {reason}; or, {leave_out}."
         )
         self.primitive = eqn.primitive
 

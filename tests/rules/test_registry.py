@@ -77,7 +77,7 @@ def test_a_step_has_the_derivative_zero(step):
 
 def test_a_primitive_without_derivative_wants_no_cotangent():
     for rule in rules.table.values():
-        if not rule.by_operand and not rule.forward:
+        if not rule.by_operand and not rule.forward and rule.reason is None:
             assert rule.differentiable(3) == (False, False, False)
 
 
@@ -112,6 +112,18 @@ def test_a_missing_rule_is_no_error_where_no_cotangent_arrives():
     assert not np.any(our_vjp(lambda x: (lax.floor(primitive.bind(x)),), [x], [x])[0])
     unused = our_vjp(lambda x: (lax.sin(x), primitive.bind(x)), [x], [x, None])
     assert np.allclose(unused[0], np.cos(1))
+
+
+def test_a_refused_primitive_raises_its_reason_where_a_cotangent_arrives(monkeypatch):
+    primitive = thrice()
+    monkeypatch.setattr("twograd.rules.registry.table", dict(rules.table))
+    rules.refused(primitive, "it is thrice too much; use custom_vjp")
+    x = np.ones((2, 3), np.float32)
+    assert not np.any(our_vjp(lambda x: (lax.floor(primitive.bind(x)),), [x], [x])[0])
+    with pytest.raises(
+        NoRule, match=r"'thrice' has no derivative .*test_registry.*it is thrice too much; use custom_vjp"
+    ):
+        our_vjp(lambda x: (primitive.bind(x),), [x], [x])
 
 
 @pytest.mark.parametrize(

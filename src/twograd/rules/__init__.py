@@ -23,6 +23,7 @@ from twograd.rules.registry import forward as forward
 from twograd.rules.registry import nondifferentiable as nondifferentiable
 from twograd.rules.registry import pullback as pullback
 from twograd.rules.registry import reached_results as reached_results
+from twograd.rules.registry import refused as refused
 from twograd.rules.registry import save_map as save_map
 from twograd.rules.registry import saved_positions as saved_positions
 from twograd.rules.registry import table as table

@@ -1,6 +1,7 @@
 """The table of derivative rules: one entry per JAX primitive, one rule per operand.
 
-What flows in: calls of :func:`vjp`, :func:`vjp_call` and :func:`nondifferentiable` from this folder's other modules.
+What flows in: calls of :func:`vjp`, :func:`vjp_call`, :func:`nondifferentiable` and :func:`refused` from this folder's
+other modules.
 What flows out: :func:`forward` and :func:`pullback`, the only two functions by which an engine meets a rule, and
 :func:`save_map`, the table as data. Read :func:`vjp` first.
 
@@ -69,7 +70,7 @@ class Rule:
 
     ``operands`` are the names of the primitive's operands in order; the last may stand for all that are left (``*``).
     ``by_operand`` has a rule for each differentiable one. A primitive that carries jaxprs has ``forward`` and
-    ``backward`` instead (see :func:`vjp_call`).
+    ``backward`` instead (see :func:`vjp_call`), and one that is refused has a ``reason`` (see :func:`refused`).
     """
 
     primitive: Primitive
@@ -78,6 +79,7 @@ class Rule:
     forward: Callable[..., tuple[list[Any], Any]] | None = None
     backward: Callable[..., Sequence[Any]] | None = None
     reached: Callable[..., Sequence[bool]] | None = None
+    reason: str | None = None
 
     def positions(self, name: str, count: int) -> slice | int:
         """Where operand ``name`` stands among ``count`` operands: an index, or a slice where it is starred."""
@@ -86,7 +88,7 @@ class Rule:
 
     def differentiable(self, count: int) -> tuple[bool, ...]:
         """For each of ``count`` operands, whether a cotangent can flow into it."""
-        if self.forward is not None:
+        if self.forward is not None or self.reason is not None:
             return (True,) * count
         mask = [False] * count
         for name in self.by_operand:
@@ -129,6 +131,14 @@ def nondifferentiable(*primitives: Primitive) -> None:
     """Enters primitives whose derivative is zero wherever it exists, or that take or yield no real numbers."""
     for primitive in primitives:
         _enter(Rule(primitive))
+
+
+def refused(primitive: Primitive, reason: str) -> None:
+    """Enters a primitive that has no derivative, though its results change with its operands.
+
+    A cotangent that arrives at it raises NoRule with ``reason``: a sentence that says why, and what the way out is.
+    """
+    _enter(Rule(primitive, reason=reason))
 
 
 def vjp_call(
@@ -247,8 +257,8 @@ def carries_jaxprs(primitive: Primitive) -> bool:
 def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> list[Any]:
     """The cotangents of the operands of ``eqn`` from those of its results (None where zero, in both directions)."""
     rule = table.get(eqn.primitive)
-    if rule is None:
-        raise NoRule(eqn)
+    if rule is None or rule.reason is not None:
+        raise NoRule(eqn, rule and rule.reason)
     if rule.backward is not None:
         return list(rule.backward(eqn, saved, cts, wanted))
     in_cts: list[Any] = [None] * len(wanted)
