@@ -5,7 +5,7 @@ a matter of reading this file. Tested with JAX 0.10.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 from jax._src import config as _config
 from jax._src import core as _core
 from jax._src import literals as _literals
+from jax._src import shard_map as _shard_map
 from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.random.prng import random_unwrap_p, random_wrap_p
+from jax._src.tree_util import FlatTree as _FlatTree
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "MATMUL_PRECISION",
     "X64",
     "bind_again",
+    "bind_shard_map",
     "body_of",
     "call_jaxpr",
     "consts_as_inputs",
@@ -33,10 +36,12 @@ __all__ = [
     "custom_vjp_forward",
     "differentiable_primitives",
     "emitting",
+    "evaluating",
     "fresh_var",
     "is_plain_jit",
     "is_traced",
     "keeps",
+    "keeping_spec",
     "literal",
     "new_jaxpr",
     "random_unwrap_p",
@@ -44,7 +49,9 @@ __all__ = [
     "scope_of",
     "scoped",
     "shaped",
+    "unmentioned_axes",
     "user_line",
+    "varies",
 ]
 
 # --- where an equation comes from -----------------------------------------------------------------------------------
@@ -146,6 +153,15 @@ def is_traced() -> bool:
     return not _core.trace_state_clean()
 
 
+def evaluating() -> Any:
+    """A context in which operations on arrays are executed, whatever transformation is tracing the calling code.
+
+    Unlike ``jax.ensure_compile_time_eval`` it leaves operations without operands (``axis_index``) to what is tracing
+    inside of it.
+    """
+    return _core.eval_context()
+
+
 # Settings that change what a function is traced to; ``.value`` is this thread's.
 MATMUL_PRECISION = _config.default_matmul_precision
 DTYPE_PROMOTION = _config.numpy_dtype_promotion
@@ -238,6 +254,53 @@ def keeps(verdict: Any) -> tuple[bool, tuple[Any, Any] | None]:
     if isinstance(case, _partial_eval.Offloadable):
         return True, (_core.mem_kind_to_space(case.dst), _core.mem_kind_to_space(case.src))
     return isinstance(case, _partial_eval.SaveableType), None
+
+
+# --- shard_map --------------------------------------------------------------------------------------------------------
+
+
+def bind_shard_map(
+    eqn: JaxprEqn,
+    body: Callable[..., tuple[Sequence[Any], Sequence[Any]]],
+    operands: Sequence[Any],
+    in_specs: Sequence[Any],
+) -> list[Any]:
+    """Maps another body over the same mesh as the ``shard_map`` equation ``eqn`` does.
+
+    ``body(*blocks)`` returns the results and their ``PartitionSpec``s, which may depend on what it has traced.
+    """
+
+    def traced(*blocks):
+        results, out_specs = body(*blocks)
+        return _FlatTree.flatten(list(results)).with_aux(tuple(out_specs))
+
+    results = eqn.primitive.bind(
+        *operands,
+        subfuns=(traced,),
+        mesh=eqn.params["mesh"],
+        in_specs=tuple(in_specs),
+        check_vma=eqn.params["check_vma"],
+        newly_manual_axes=eqn.params["newly_manual_axes"],
+        debug_info=eqn.params["jaxpr"].debug_info.with_unknown_names(),
+    )
+    return list(results)
+
+
+def unmentioned_axes(eqn: JaxprEqn, spec: Any) -> tuple[Any, ...]:
+    """The axes that a ``shard_map`` equation maps over and over which ``spec`` does not split an array."""
+    return tuple(_shard_map._unmentioned2(eqn.params["mesh"], spec, eqn.params["newly_manual_axes"]))
+
+
+def keeping_spec(eqn: JaxprEqn) -> Callable[[Any], Any]:
+    """The ``PartitionSpec`` with which a block of the given type leaves a ``shard_map``, whatever differs kept."""
+    mesh, check = eqn.params["mesh"], eqn.params["check_vma"]
+    names = _shard_map._all_newly_manual_mesh_names(mesh, eqn.params["newly_manual_axes"])
+    return lambda aval: aval.nospec(mesh, check, names)
+
+
+def varies(aval: Any) -> bool:
+    """Whether values of this type are tracked to differ between the devices of a ``shard_map``."""
+    return bool(aval.mat.varying)
 
 
 # --- what JAX itself can differentiate --------------------------------------------------------------------------------
