@@ -19,6 +19,7 @@ from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.random.prng import random_unwrap_p, random_wrap_p
+from jax._src.state.discharge import discharge_state as _discharge_state
 from jax._src.tree_util import FlatTree as _FlatTree
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
 
@@ -35,6 +36,7 @@ __all__ = [
     "custom_vjp_backward",
     "custom_vjp_forward",
     "differentiable_primitives",
+    "discharge",
     "emitting",
     "evaluating",
     "fresh_var",
@@ -43,6 +45,7 @@ __all__ = [
     "keeps",
     "keeping_spec",
     "literal",
+    "makes_references",
     "new_jaxpr",
     "random_unwrap_p",
     "random_wrap_p",
@@ -52,6 +55,7 @@ __all__ = [
     "unmentioned_axes",
     "user_line",
     "varies",
+    "without_internal_effect",
 ]
 
 # --- where an equation comes from -----------------------------------------------------------------------------------
@@ -301,6 +305,29 @@ def keeping_spec(eqn: JaxprEqn) -> Callable[[Any], Any]:
 def varies(aval: Any) -> bool:
     """Whether values of this type are tracked to differ between the devices of a ``shard_map``."""
     return bool(aval.mat.varying)
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+def makes_references(effects: Any) -> bool:
+    """Whether a jaxpr or an equation with these effects makes mutable references of its own."""
+    return _core.internal_mutable_array_effect in effects
+
+
+def without_internal_effect(eqn: JaxprEqn) -> JaxprEqn:
+    """``eqn``, not telling that it makes references inside."""
+    return eqn.replace(effects=eqn.effects - {_core.internal_mutable_array_effect})
+
+
+def discharge(closed: ClosedJaxpr, operands: bool) -> ClosedJaxpr:
+    """``closed`` as a function of values, by JAX's own state discharge: what is written is handed on.
+
+    References that ``closed`` makes become values; with ``operands``, so do those it is given, whose last values are
+    then its last results.
+    """
+    pure = _discharge_state(closed, should_discharge=operands, lower=False)
+    return pure.replace(jaxpr=pure.jaxpr.replace(debug_info=closed.jaxpr.debug_info))
 
 
 # --- what JAX itself can differentiate --------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from jax.tree_util import (
 from twograd import rules
 from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
 from twograd._compat import is_traced
+from twograd.graph.references import without_references
 from twograd.graph.transform import backward_pass, forward_pass
 
 Argnums = int | Sequence[int]
@@ -113,6 +114,7 @@ def _linearized(f, args, kwargs, wanted, has_aux):
     """Evaluates ``f`` and returns ``(out, pull, aux)``; ``pull`` maps cotangent leaves to those of all arguments."""
     call = functools.partial(f, **kwargs) if kwargs else f
     closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+    closed = without_references(closed)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)

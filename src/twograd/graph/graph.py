@@ -21,6 +21,7 @@ from twograd import rules
 from twograd._arguments import argument_positions
 from twograd._compat import call_jaxpr, scope_of
 from twograd.graph.passes import PassReport, inline, optimize
+from twograd.graph.references import without_references
 from twograd.graph.text import format_graph
 from twograd.graph.transform import backward_pass, forward_pass
 
@@ -90,8 +91,9 @@ class Graph:
         """
         leaves = self._leaves(args, kwargs)
         wanted = [rules.carries_gradient(aval) for aval in self.jaxpr.in_avals]
-        outs, applications = forward_pass(self.jaxpr.jaxpr, self.jaxpr.consts, leaves, wanted)
-        cts = backward_pass(self.jaxpr.jaxpr, applications, self._seeds(outs, range(len(outs)), None))
+        closed = without_references(self.jaxpr)
+        outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
+        cts = backward_pass(closed.jaxpr, applications, self._seeds(outs, range(len(outs)), None))
         return tuple(
             _zeros(aval) if ct is None and want else ct
             for ct, aval, want in zip(cts, self.jaxpr.in_avals, wanted, strict=True)
@@ -131,7 +133,7 @@ class Graph:
         ``grad_ys`` are the cotangents of the ys, by default ones for scalars. Raises TypeError for an integer x or y,
         or a y that is not a scalar and has no ``grad_ys``; ValueError for one that does not exist.
         """
-        closed, _ = inline(self.jaxpr)
+        closed, _ = inline(without_references(self.jaxpr))
         y_at = self._select(ys, self.outputs, closed.out_avals, "output")
         x_at = self._select(xs, self.inputs, closed.in_avals, "input")
         if grad_ys is not None and len(grad_ys) != len(y_at):

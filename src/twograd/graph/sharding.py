@@ -78,10 +78,10 @@ def shard_map_forward(eqn, operands, wanted):
 
 
 def shard_map_backward(eqn, residuals, cts, wanted):
-    """Maps the backward walk: a result's cotangent is split as the result is, an operand's joined as the operand is.
+    """Maps the backward walk: a cotangent is split, or joined, as the value that it belongs to is.
 
-    Where ``check_vma=False``, nothing says how often a block was repeated, and JAX's convention stands in: a result that
-    is the same on several devices has its cotangent divided among them, and an operand's cotangents are summed.
+    Where ``check_vma=False``, nothing says how often a block was repeated. JAX divides the cotangent of a result that
+    is the same on several devices among them, and sums the cotangents of an operand; so does this.
     """
     saved, recipe = residuals
     body, in_specs, out_specs = (eqn.params[name] for name in ("jaxpr", "in_specs", "out_specs"))
