@@ -57,6 +57,26 @@ def written_in_a_branch(x):
     return jnp.sum(jax.ref.freeze(ref) ** 2)
 
 
+def written_in_a_loop(x):
+    ref = jax.new_ref(jnp.ones(()))
+
+    def step(carry, y):
+        ref[...] = ref[...] * carry + jnp.sin(y)
+        return carry * y, None
+
+    lax.scan(step, x[0], x)
+    return ref[...] ** 2
+
+
+def carried_in_a_loop(x):
+    def step(carry, y):
+        product, total = carry
+        return (product * y, total * product + jnp.sin(y)), None
+
+    (_, total), _ = lax.scan(step, (x[0], jnp.ones(())), x)
+    return total**2
+
+
 @jax.custom_vjp
 def with_a_rule(y):
     ref = jax.new_ref(y)
@@ -75,6 +95,7 @@ PROGRAMS = {
     "made in a body": (made_in_a_body, lambda x: jnp.sum(x.at[0].set(x[1] ** 2) ** 3)),
     "given to a body": (given_to_a_body, lambda x: jnp.sum(x.at[0].set(x[1] ** 2).at[1].add(x[0]) ** 3)),
     "written in a branch": (written_in_a_branch, lambda x: jnp.sum(x.at[0].set(x[1] * 2) ** 2)),
+    "written in a loop": (written_in_a_loop, carried_in_a_loop),
     "inside of a custom rule": (lambda x: jnp.sum(with_a_rule(x) ** 2), None),
 }
 

@@ -7,10 +7,10 @@ calls, ``calls.py`` the rules for primitives that carry jaxprs, ``passes/`` the 
 from twograd.graph import calls as calls
 from twograd.graph import checkpoint as checkpoint
 from twograd.graph import control as control
-from twograd.graph.bounded import bounded_while_loop as bounded_while_loop
 from twograd.graph import effects as effects
 from twograd.graph import references as references
 from twograd.graph import sharding as sharding
+from twograd.graph.bounded import bounded_while_loop as bounded_while_loop
 from twograd.graph.functional import grad as grad
 from twograd.graph.functional import hessian as hessian
 from twograd.graph.functional import hvp as hvp

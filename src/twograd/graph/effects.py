@@ -4,7 +4,7 @@ What a program tells the outside (``jax.debug.print``) has no derivative and hap
 is told by the outside has a derivative that only the user knows.
 """
 
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, primitives
 
 from twograd import rules
 from twograd.graph.calls import BODY
@@ -28,6 +28,7 @@ def body_rule(name):
     return forward, backward
 
 
+rules.vjp_call(primitives.closed_call_p, *body_rule("call_jaxpr"))
 rules.vjp_call(unlisted["custom_vmap_call"], *body_rule("call"))
 rules.vjp_call(unlisted["composite"], *body_rule("jaxpr"))
 rules.vjp_call(unlisted["eval_jaxpr"], *body_rule("jaxpr"))
@@ -44,5 +45,8 @@ for _name, _what in (
     rules.refused(
         unlisted[_name], f"{_what} cannot be differentiated; give its derivative by jax.custom_vjp or jax.custom_jvp"
     )
-for _name in ("box_get", "box_set", "new_box", "log_extend", "log_read", "new_log", "from_edtype", "to_edtype"):
+for _name in (
+    "box_get", "box_set", "call_hi_primitive", "from_edtype", "log_extend", "log_read", "new_box", "new_log", "stage",
+    "to_edtype",
+):  # fmt: skip
     rules.refused(unlisted[_name], "JAX's own types of higher level are not taken here; pass arrays")
