@@ -5,7 +5,7 @@ a matter of reading this file. Tested with JAX 0.10.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import numpy as np
 from jax._src import config as _config
 from jax._src import core as _core
 from jax._src import literals as _literals
+from jax._src import shard_map as _shard_map
 from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.random.prng import random_unwrap_p, random_wrap_p
+from jax._src.state.discharge import discharge_state as _discharge_state
+from jax._src.tree_util import FlatTree as _FlatTree
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "MATMUL_PRECISION",
     "X64",
     "bind_again",
+    "bind_shard_map",
     "body_of",
     "call_jaxpr",
     "consts_as_inputs",
@@ -32,15 +36,19 @@ __all__ = [
     "custom_vjp_backward",
     "custom_vjp_forward",
     "differentiable_primitives",
+    "discharge",
     "emitting",
+    "evaluating",
     "fresh_var",
     "here",
     "is_plain_jit",
     "is_traced",
     "is_user_file",
+    "keeping_spec",
     "keeps",
     "line_of",
     "literal",
+    "makes_references",
     "new_jaxpr",
     "on_behalf_of",
     "random_unwrap_p",
@@ -48,7 +56,10 @@ __all__ = [
     "scope_of",
     "scoped",
     "shaped",
+    "unmentioned_axes",
     "user_line",
+    "varies",
+    "without_internal_effect",
     "without_unused_results",
 ]
 
@@ -172,6 +183,15 @@ def is_traced() -> bool:
     return not _core.trace_state_clean()
 
 
+def evaluating() -> Any:
+    """A context in which operations on arrays are executed, whatever transformation is tracing the calling code.
+
+    Unlike ``jax.ensure_compile_time_eval`` it leaves operations without operands (``axis_index``) to what is tracing
+    inside of it.
+    """
+    return _core.eval_context()
+
+
 # Settings that change what a function is traced to; ``.value`` is this thread's.
 MATMUL_PRECISION = _config.default_matmul_precision
 DTYPE_PROMOTION = _config.numpy_dtype_promotion
@@ -216,8 +236,9 @@ def without_unused_results(eqn: JaxprEqn, used: Sequence[bool]) -> JaxprEqn:
     if all(used) or not any(used) or eqn.primitive not in _partial_eval.dce_rules:
         return eqn
     _, smaller = _partial_eval.dce_rules[eqn.primitive](list(used), eqn)
-    same = smaller is None or (len(smaller.outvars), len(smaller.invars)) == (len(eqn.outvars), len(eqn.invars))
-    return eqn if same else smaller
+    if smaller is None or (len(smaller.outvars), len(smaller.invars)) == (len(eqn.outvars), len(eqn.invars)):
+        return eqn
+    return smaller
 
 
 def new_jaxpr(like: Jaxpr, **changes: Any) -> Jaxpr:
@@ -281,6 +302,76 @@ def keeps(verdict: Any) -> tuple[bool, tuple[Any, Any] | None]:
     if isinstance(case, _partial_eval.Offloadable):
         return True, (_core.mem_kind_to_space(case.dst), _core.mem_kind_to_space(case.src))
     return isinstance(case, _partial_eval.SaveableType), None
+
+
+# --- shard_map --------------------------------------------------------------------------------------------------------
+
+
+def bind_shard_map(
+    eqn: JaxprEqn,
+    body: Callable[..., tuple[Sequence[Any], Sequence[Any]]],
+    operands: Sequence[Any],
+    in_specs: Sequence[Any],
+) -> list[Any]:
+    """Maps another body over the same mesh as the ``shard_map`` equation ``eqn`` does.
+
+    ``body(*blocks)`` returns the results and their ``PartitionSpec``s, which may depend on what it has traced.
+    """
+
+    def traced(*blocks):
+        results, out_specs = body(*blocks)
+        return _FlatTree.flatten(list(results)).with_aux(tuple(out_specs))
+
+    results = eqn.primitive.bind(
+        *operands,
+        subfuns=(traced,),
+        mesh=eqn.params["mesh"],
+        in_specs=tuple(in_specs),
+        check_vma=eqn.params["check_vma"],
+        newly_manual_axes=eqn.params["newly_manual_axes"],
+        debug_info=eqn.params["jaxpr"].debug_info.with_unknown_names(),
+    )
+    return list(results)
+
+
+def unmentioned_axes(eqn: JaxprEqn, spec: Any) -> tuple[Any, ...]:
+    """The axes that a ``shard_map`` equation maps over and over which ``spec`` does not split an array."""
+    return tuple(_shard_map._unmentioned2(eqn.params["mesh"], spec, eqn.params["newly_manual_axes"]))
+
+
+def keeping_spec(eqn: JaxprEqn) -> Callable[[Any], Any]:
+    """The ``PartitionSpec`` with which a block of the given type leaves a ``shard_map``, whatever differs kept."""
+    mesh, check = eqn.params["mesh"], eqn.params["check_vma"]
+    names = _shard_map._all_newly_manual_mesh_names(mesh, eqn.params["newly_manual_axes"])
+    return lambda aval: aval.nospec(mesh, check, names)
+
+
+def varies(aval: Any) -> bool:
+    """Whether values of this type are tracked to differ between the devices of a ``shard_map``."""
+    return bool(aval.mat.varying)
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+def makes_references(effects: Any) -> bool:
+    """Whether a jaxpr or an equation with these effects makes mutable references of its own."""
+    return _core.internal_mutable_array_effect in effects
+
+
+def without_internal_effect(eqn: JaxprEqn) -> JaxprEqn:
+    """``eqn``, not telling that it makes references inside."""
+    return eqn.replace(effects=eqn.effects - {_core.internal_mutable_array_effect})
+
+
+def discharge(closed: ClosedJaxpr, operands: bool) -> ClosedJaxpr:
+    """``closed`` as a function of values, by JAX's own state discharge: what is written is handed on.
+
+    References that ``closed`` makes become values; with ``operands``, so do those it is given, whose last values are
+    then its last results.
+    """
+    pure = _discharge_state(closed, should_discharge=operands, lower=False)
+    return pure.replace(jaxpr=pure.jaxpr.replace(debug_info=closed.jaxpr.debug_info))
 
 
 # --- what JAX itself can differentiate --------------------------------------------------------------------------------

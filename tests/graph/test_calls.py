@@ -151,6 +151,37 @@ def test_side_effects_happen_once():
     assert len(seen) == 1
 
 
+def test_linear_calls():
+    """The user's transpose is taken, and twice transposed is the function itself."""
+
+    def scaled(s, x):
+        call = jax.custom_derivatives.linear_call(
+            lambda s, x: {"y": s * x}, lambda s, ct: 3 * s * ct["y"], s, x
+        )  # not the transpose: to see that it is called
+        return jnp.sum(jnp.sin(call["y"]) * X)
+
+    same(graph.grad(scaled, 1)(2 * X, X), jax.grad(scaled, 1)(2 * X, X))
+
+    def slope(engine):
+        return lambda x: jnp.sum(jnp.cos(engine.grad(scaled, 1)(2 * X, x)))
+
+    same(graph.grad(slope(graph))(X), jax.grad(slope(jax))(X))
+    with raises(NotImplementedError, "says nothing of a derivative in the others"):
+        graph.grad(scaled)(2 * X, X)
+
+
+def test_a_custom_vjp_whose_forward_rule_may_be_dropped():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda c, ct: (2 * c * ct,), optimize_remat=True)
+    for program in (lambda x: jnp.sum(f(x) ** 2), jax.checkpoint(lambda x: jnp.sum(f(f(x))))):
+        same(graph.grad(program)(X), jax.grad(program)(X))
+    slope = lambda x: jnp.sum(jnp.sin(graph.grad(lambda x: jnp.sum(f(x)))(x)))  # noqa: E731
+    same(graph.grad(slope)(X), -2 * np.sin(X) * np.cos(2 * np.cos(X)))  # where jax.grad of jax.grad gives up
+
+
 def test_linear_solves():
     """The operator takes a tree and is not symmetric; the solver reports something; some constants are not wanted."""
     matrix = np.float32([[2, 1, 0, 0], [0, 3, 1, 0], [1, 0, 2, 0], [0, 0, 1, 4]])

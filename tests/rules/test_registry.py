@@ -36,8 +36,12 @@ def differentiable():
             yield primitive
 
 
-OF_A_MESH = {"layout_constraint", "reshard"}
-"""They mean something only on a mesh of devices; test_shape.py has a test of their own."""
+OF_A_MESH = {"layout_constraint", "reshard"} | {
+    primitive.name
+    for primitive, rule in rules.table.items()
+    if any(function.function.__module__ == "twograd.rules.collectives" for function in rule.by_operand.values())
+}
+"""They mean something only on a mesh of devices, or along a named axis: test_shape.py and graph/test_sharding.py."""
 
 
 # --- coverage ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ build a graph before running it.
 from twograd.graph import calls as calls
 from twograd.graph import checkpoint as checkpoint
 from twograd.graph import control as control
+from twograd.graph import effects as effects
+from twograd.graph import references as references
+from twograd.graph import sharding as sharding
 from twograd.graph import symbolic as symbolic
 from twograd.graph.bounded import bounded_while_loop as bounded_while_loop
 from twograd.graph.diff import GraphDiff as GraphDiff

@@ -16,6 +16,7 @@ from twograd._arguments import zero_gradient
 from twograd._compat import bind_again, body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
 from twograd.errors import NoRule
 from twograd.graph.transform import backward_pass, evaluate, forward_pass, reached
+from twograd.rules.shape import unlisted
 from twograd.rules.windows import elements, window_axes
 
 BODY = "body"  # the scope of equations that come from inside a call
@@ -83,6 +84,33 @@ def custom_vjp_call_backward(eqn, residuals, cts, wanted):
         cts = [zero_gradient(var.aval) if ct is None else ct for ct, var in zip(cts, eqn.outvars, strict=True)]
     in_cts = [None] * eqn.params["num_consts"] + custom_vjp_backward(eqn.params, residuals, cts)
     return [ct if want else None for ct, want in zip(in_cts, wanted, strict=True)]
+
+
+# --- linear_call: the user says what the transpose is -----------------------------------------------------------------
+
+
+def linear_call_forward(eqn, operands, wanted):
+    return bind_again(eqn, operands), operands[: num_residuals(eqn)]
+
+
+def linear_call_backward(eqn, residuals, cts, wanted):
+    """Calls the user's transpose, by a linear call whose own transpose is the function that was called first."""
+    if any(wanted[: num_residuals(eqn)]):
+        raise NoRule(eqn, "it is linear in its last operands, and says nothing of a derivative in the others")
+    num_consts, callee = eqn.params["num_callee_consts"], eqn.params["callee"]
+    transpose, consts = eqn.params["transpose_thunk"]()
+    cts = [zero_gradient(var.aval) if ct is None else ct for ct, var in zip(cts, eqn.outvars, strict=True)]
+    params = dict(
+        eqn.params,
+        callee=transpose,
+        transpose_thunk=lambda: (callee, residuals[:num_consts]),
+        num_callee_consts=len(consts),
+    )
+    return [None] * num_residuals(eqn) + list(eqn.primitive.bind(*consts, *residuals[num_consts:], *cts, **params))
+
+
+def num_residuals(eqn):
+    return eqn.params["num_callee_consts"] + eqn.params["num_res"]
 
 
 # --- custom_linear_solve: the pullback of a solution solves the transposed system -------------------------------------
@@ -202,5 +230,6 @@ rules.vjp_call(primitives.reduce_window_p, reduce_window_forward, reduce_window_
 rules.vjp_call(primitives.jit_p, jit_forward, jit_backward, lambda eqn, wanted: reached(body_of(eqn), wanted))
 rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)
 rules.vjp_call(primitives.custom_vjp_call_p, custom_vjp_call_forward, custom_vjp_call_backward)
+rules.vjp_call(unlisted["linear_call"], linear_call_forward, linear_call_backward)
 rules.vjp_call(primitives.linear_solve_p, linear_solve_forward, linear_solve_backward)
 rules.vjp(primitives.name_p, x=lambda ct: ct)

@@ -29,6 +29,7 @@ from twograd._arguments import argument_positions, check_callable, check_differe
 from twograd._compat import is_traced
 from twograd.graph.advice import definition, explain, explaining
 from twograd.graph.passes.checking import described
+from twograd.graph.references import without_references
 from twograd.graph.transform import backward_pass, forward_pass
 
 Argnums = int | Sequence[int]
@@ -138,6 +139,7 @@ def _linearized(f, args, kwargs, wanted, has_aux):
     call = functools.partial(f, **kwargs) if kwargs else f
     with explaining(f):
         closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+    closed = without_references(closed)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)

@@ -23,6 +23,7 @@ from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
 from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
 from twograd.graph.passes import PassReport, optimize
 from twograd.graph.passes.report import derivative_order
+from twograd.graph.references import without_references
 from twograd.graph.text import format_graph
 from twograd.pictures import Drawing, Engine, Picture
 
@@ -101,7 +102,7 @@ class Graph:
 
         It is found once for names, numbers and tuples of them, and anew for what cannot be hashed.
         """
-        names = Names(self.name, self.jaxpr, self.inputs, self.outputs)
+        names = Names(self.name, without_references(self.jaxpr), self.inputs, self.outputs)
         key = (selection, *sorted(options.items()))
         try:
             if key not in self._questions:

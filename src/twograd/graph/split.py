@@ -16,6 +16,7 @@ from jax.tree_util import tree_flatten, tree_unflatten
 from twograd._compat import new_jaxpr
 from twograd.graph.passes.cse import cse
 from twograd.graph.passes.dce import dce
+from twograd.graph.references import without_references
 from twograd.graph.transform import backward_pass, forward_pass
 from twograd.rules import carries_gradient
 
@@ -42,7 +43,7 @@ def split_vjp(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
     ``backward(saved, cts)`` takes the values at ``saved`` and a cotangent (or None) per result of ``forward``, and
     returns one (or None) per operand. It is traceable, so it may be compiled or differentiated.
     """
-    program = closed
+    program = closed = without_references(closed)
     for _ in range(MAX_ROUNDS):
         split = split_once(program, wanted)
         if not any(map(carries_gradient, split.forward.out_avals[len(program.out_avals) :])):

@@ -3,6 +3,7 @@
 Read ``registry.py`` for what a rule is, then any section (``elementwise.py`` is the plainest).
 """
 
+from twograd.rules import collectives as collectives
 from twograd.rules import cumulative as cumulative
 from twograd.rules import elementwise as elementwise
 from twograd.rules import fourier as fourier

@@ -178,7 +178,8 @@ def wanted_operands(eqn: JaxprEqn, depends: Sequence[bool]) -> tuple[bool, ...]:
     cotangent really arrives there.
     """
     rule = table.get(eqn.primitive)
-    if not any(depends) or not any(carries_gradient(var.aval) for var in eqn.outvars):
+    yields = not eqn.outvars or any(carries_gradient(var.aval) for var in eqn.outvars)  # or it writes to a reference
+    if not any(depends) or not yields:
         return (False,) * len(depends)
     if rule is None:
         return tuple(depends)

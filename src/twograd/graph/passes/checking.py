@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from twograd._compat import evaluating
 from twograd.errors import PassError
 from twograd.graph.passes.report import PassReport
 from twograd.graph.transform import evaluate
@@ -37,7 +38,7 @@ def check_values(name: str, before: ClosedJaxpr, after: ClosedJaxpr) -> None:
     the 2/3 power of the rounding unit: inlining lets a body be rounded as a whole or piece by piece.
     """
     rng = np.random.default_rng(0)
-    with jax.ensure_compile_time_eval():
+    with evaluating():
         inputs = [random_value(aval, rng) for aval in before.in_avals]
         expected = evaluate(before.jaxpr, before.consts, inputs)
         try:

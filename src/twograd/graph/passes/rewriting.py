@@ -19,7 +19,7 @@ from jax import lax
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var
 
-from twograd._compat import emitting, fresh_var, literal, new_jaxpr
+from twograd._compat import emitting, fresh_var, literal, new_jaxpr, varies
 from twograd.graph.passes.report import PassReport, count, map_bodies
 
 Atom = Var | Literal
@@ -221,5 +221,8 @@ def size_of(*atoms: Atom) -> int:
 
 
 def is_plain(aval: Any) -> bool:
-    """Whether values of this type are arrays of numbers or booleans (and not keys, tokens or references)."""
-    return isinstance(aval, ShapedArray) and not jnp.issubdtype(aval.dtype, jax.dtypes.extended)
+    """Whether values of this type are arrays of numbers or booleans, the same on all devices of a ``shard_map``.
+
+    Keys, tokens and references are not.
+    """
+    return isinstance(aval, ShapedArray) and not jnp.issubdtype(aval.dtype, jax.dtypes.extended) and not varies(aval)

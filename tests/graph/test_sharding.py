@@ -1,0 +1,164 @@
+"""Derivatives of programs on several devices: through ``jax.shard_map``, inside of it, and of its collectives.
+
+The tests need four devices. Where there are fewer, one test runs this file again in a process with four virtual ones.
+"""
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from graph.same import raises, same
+from twograd import graph
+from twograd.errors import NoRule
+
+FOUR = jax.device_count() >= 4
+on_four_devices = pytest.mark.skipif(not FOUR, reason="run by test_on_four_devices in a process of its own")
+
+X = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+W = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
+BLOCKS = P("i", "j")
+
+
+@pytest.mark.skipif(FOUR, reason="this process has four devices")
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_on_four_devices(chosen):
+    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=4", JAX_PLATFORMS="cpu")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", chosen, __file__]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+# Each takes the engine whose derivative is taken inside of the body, and two blocks; then the partitions.
+BODIES = {
+    "pointwise": (lambda e, a, b: jnp.sin(a) * b, (BLOCKS, BLOCKS), BLOCKS),
+    "matmul": (lambda e, a, b: lax.psum(a @ b, "j"), (BLOCKS, P("j", None)), P("i", None)),
+    "replicated operand": (
+        lambda e, a, b: lax.psum(jnp.sum(jnp.sin(a @ b)), "i"),
+        (P("i", None), P()),
+        P(),
+    ),
+    "scalar residuals": (
+        lambda e, a, b: jnp.sin(jnp.sum(a)) * jnp.exp(lax.psum(jnp.sum(a), ("i", "j"))) * b,
+        (BLOCKS, BLOCKS),
+        BLOCKS,
+    ),
+    "gather and scatter": (
+        lambda e, a, b: lax.psum_scatter(lax.all_gather(jnp.sin(a), "i", tiled=True) * b, "i", tiled=True),
+        (BLOCKS, P(None, "j")),
+        BLOCKS,
+    ),
+    "exchanges": (
+        lambda e, a, b: lax.ppermute(lax.all_to_all(jnp.sin(a) * b, "i", 1, 0, tiled=True), "i", [(0, 1), (1, 0)]),
+        (P("i", None), P("i", None)),
+        P(None, "i"),
+    ),
+    "calls, and where one is": (
+        lambda e, a, b: jax.nn.silu(a) * jax.checkpoint(jnp.cos)(b) * (1.0 + lax.axis_index("j")),
+        (BLOCKS, BLOCKS),
+        BLOCKS,
+    ),
+    "derivative inside": (
+        lambda e, a, b: e.grad(lambda b: jnp.sum(jnp.sin(a) * b**2))(b),
+        (BLOCKS, BLOCKS),
+        BLOCKS,
+    ),
+}
+
+
+QUICK = {("replicated operand", True), ("gather and scatter", True), ("derivative inside", True)}
+QUICK |= {("replicated operand", False), ("scalar residuals", False)}
+CASES = [
+    pytest.param(name, check_vma, marks=[] if (name, check_vma) in QUICK else [pytest.mark.slow])
+    for name in BODIES
+    for check_vma in (True, False)
+]
+
+
+def program(name, check_vma, engine):
+    body, in_specs, out_specs = BODIES[name]
+    mesh = jax.make_mesh((2, 2), ("i", "j"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    mapped = jax.shard_map(
+        partial(body, engine), mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma
+    )
+    return lambda x, w: jnp.sum(jnp.cos(mapped(x, w)))
+
+
+@on_four_devices
+@pytest.mark.parametrize(("name", "check_vma"), CASES)
+def test_shard_map(name, check_vma):
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def everything(x, w):
+        found = {}
+        for engine in (graph, jax):
+            f = program(name, check_vma, engine)
+            first = engine.grad(f, (0, 1))
+            second = engine.grad(lambda x, first=first: sum(jnp.sum(jnp.sin(g)) for g in first(x, w)))
+            found[engine.__name__] = first(x, w), second(x), jax.vmap(first, (0, None))(jnp.stack([x, 2 * x]), w)
+        return found
+
+    found = everything(X, W)
+    same(found["twograd.graph"], found["jax"], rtol=1e-4)
+
+
+@on_four_devices
+def test_a_graph_with_a_shard_map_is_optimized_and_walked_by_value():
+    f = program("calls, and where one is", True, graph)
+    expected = jax.grad(f, (0, 1))(X, W)
+    traced = graph.trace(f, X, W)
+    same(traced.value_and_grad((0, 1)).optimize(check=True).run(X, W)[1], expected, rtol=1e-4)
+    same(traced.backprop(X, W), expected, rtol=1e-4)
+
+
+@on_four_devices
+def test_an_operand_is_not_kept_twice():
+    f = program("pointwise", True, graph)
+    derivative = graph.trace(f, X, W).gradients()
+    forward = next(eqn for eqn in derivative.jaxpr.eqns if eqn.primitive.name == "shard_map")
+    kept = [var.aval.shape for var in forward.outvars]
+    assert len(kept) <= 3, kept  # the result, and sine and cosine of the first operand; not the second operand
+
+
+# --- collectives under vmap -------------------------------------------------------------------------------------------
+
+COLLECTIVES = {
+    "all_gather": lambda x: jnp.sin(lax.all_gather(x, "i")) * x,
+    "all_gather, tiled": lambda x: jnp.sin(lax.all_gather(x, "i", axis=0, tiled=True)),
+    "all_to_all, tiled": lambda x: lax.all_to_all(jnp.sin(x)[:, None] * x, "i", 0, 1, tiled=True),
+    "pmean": lambda x: lax.pmean(jnp.sin(x), "i") * x,
+    "ppermute": lambda x: lax.ppermute(jnp.sin(x), "i", [(0, 1), (1, 2), (2, 3), (3, 0)]) * x,
+    "psum": lambda x: lax.psum(jnp.sin(x), "i") * x,
+    "psum_scatter": lambda x: lax.psum_scatter(jnp.sin(x), "i") * 3,
+    "psum_scatter, tiled": lambda x: lax.psum_scatter(jnp.sin(x), "i", tiled=True) * 3,
+}
+
+
+@pytest.mark.skipif(FOUR, reason="needs one device only")
+def test_collectives_under_vmap():
+    @jax.jit
+    def everything(x):
+        found = {}
+        for engine in (graph, jax):
+            for name, f in COLLECTIVES.items():
+                first = engine.grad(lambda x, f=f: jnp.sum(jnp.cos(f(x))))
+                second = engine.grad(lambda x, first=first: jnp.sum(jnp.sin(first(x))))
+                around = engine.grad(lambda x, f=f: jnp.sum(jnp.cos(jax.vmap(f, axis_name="i")(x))))
+                found[name, engine.__name__] = jax.vmap(lambda x, a=first, b=second: (a(x), b(x)), axis_name="i")(x)
+                found[name, engine.__name__] += (around(x),)
+        return [[found[name, engine.__name__] for name in COLLECTIVES] for engine in (graph, jax)]
+
+    ours, theirs = everything(X)
+    same(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.skipif(FOUR, reason="needs one device only")
+def test_pmax_is_refused_with_a_way_out():
+    with raises(NoRule, "lax.all_gather followed by jnp.max"):
+        jax.vmap(graph.grad(lambda x: jnp.sum(lax.pmax(x, "i"))), axis_name="i")(X)
