@@ -4,8 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from _programs import Program
 
 from twograd.graph.split import split_once
+
+
+def saved_against_jax(title: str, program: Program) -> float:
+    """Prints the bytes kept by both, and returns their ratio."""
+    ours, peer = saved_bytes_by_twograd(*program), saved_bytes_by_jax(*program)
+    print(f"{title:32} ours {ours / 1e6:10.3f} MB   peer {peer / 1e6:10.3f} MB   ratio {ours / peer:5.2f}")
+    return ours / peer
 
 
 def saved_bytes_by_twograd(loss: Callable[[Any, Any], Any], params: Any, batch: Any) -> int:

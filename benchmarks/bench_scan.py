@@ -2,13 +2,12 @@
 
 import jax
 import numpy as np
-from _bench import against, summary
+from _bench import summary
+from _gradients import run_against_jax
 from _programs import Program, normal
-from _saved import saved_bytes_by_jax, saved_bytes_by_twograd
+from _saved import saved_against_jax
 from jax import lax
 from jax import numpy as jnp
-
-from twograd import graph
 
 STEPS = 1000
 
@@ -57,21 +56,9 @@ def elementwise(size: int = 256) -> Program:
 
 
 def main() -> None:
-    times, sizes = [], []
-    for make in (recurrent, gated, elementwise):
-        loss, params, batch = make()
-        params, batch = jax.device_put((params, batch))
-        ours, peer = (jax.jit(engine.value_and_grad(loss)) for engine in (graph, jax))
-        for mine, theirs in zip(*(jax.tree.leaves(f(params, batch)) for f in (ours, peer)), strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
-
-        def run(f, params=params, batch=batch):
-            return jax.block_until_ready(f(params, batch))
-
-        times.append(against(make.__name__, lambda f=ours, r=run: r(f), lambda f=peer, r=run: r(f)))
-        kept = saved_bytes_by_twograd(loss, params, batch), saved_bytes_by_jax(loss, params, batch)
-        sizes.append(kept[0] / kept[1])
-        print(f"{'':32} kept {kept[0] / 1e6:9.3f} MB   peer {kept[1] / 1e6:9.3f} MB   ratio {sizes[-1]:5.2f}")
+    programs = {make.__name__: make() for make in (recurrent, gated, elementwise)}
+    times = [run_against_jax(title, program) for title, program in programs.items()]
+    sizes = [saved_against_jax(f"{title}, kept", program) for title, program in programs.items()]
     summary("gradient of a loop of 1,000 steps, twograd.graph / JAX", times, goal=1.05)
     summary("bytes kept by a loop of 1,000 steps, twograd.graph / JAX", sizes, goal=1.1)
 
