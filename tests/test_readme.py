@@ -10,7 +10,8 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PROGRAMS = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "import" in code]
 
 
-def test_the_programs_run(capsys):
+def test_the_programs_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for program in PROGRAMS:
         exec(compile(program, "README.md", "exec"), names)

@@ -5,6 +5,7 @@ a matter of reading this file. Tested with JAX 0.10.
 """
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,22 @@ from jax._src import literals as _literals
 from jax._src import shard_map as _shard_map
 from jax._src import source_info_util as _source_info_util
 from jax._src.interpreters import ad as _ad
+from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
+from jax._src.lax.control_flow.solves import _LinearSolveTuple
+from jax._src.random import prng as _prng
 from jax._src.random.prng import random_unwrap_p, random_wrap_p
 from jax._src.state.discharge import discharge_state as _discharge_state
 from jax._src.tree_util import FlatTree as _FlatTree
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var, primitives
+from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue] - a compiled module
 
 __all__ = [
     "DTYPE_PROMOTION",
     "MATMUL_PRECISION",
+    "RANDOM_IMPLEMENTATIONS",
     "X64",
+    "LinearSolveTuple",
     "bind_again",
     "bind_shard_map",
     "body_of",
@@ -51,17 +58,26 @@ __all__ = [
     "makes_references",
     "new_jaxpr",
     "on_behalf_of",
+    "partitionable",
+    "plain_jit_params",
+    "primitives_by_name",
     "random_unwrap_p",
     "random_wrap_p",
     "scope_of",
     "scoped",
     "shaped",
+    "stack_of",
+    "standing",
+    "transforms_of",
     "unmentioned_axes",
     "user_line",
     "varies",
     "without_internal_effect",
     "without_unused_results",
 ]
+
+NOWHERE = "<text>"
+"""The file of an equation of which nobody knows where it comes from."""
 
 # --- where an equation comes from -----------------------------------------------------------------------------------
 
@@ -123,6 +139,12 @@ def scope_of(eqn: JaxprEqn) -> tuple[str, ...]:
     return tuple(getattr(scope, "name", "") for scope in eqn.source_info.name_stack.stack)
 
 
+def transforms_of(eqn: JaxprEqn) -> tuple[str, ...]:
+    """The names of the JAX transformations that emitted ``eqn``, outermost first."""
+    stack = eqn.source_info.name_stack.stack
+    return tuple(item.name for item in stack if isinstance(item, _source_info_util.Transform))
+
+
 def user_line(eqn: JaxprEqn) -> str | None:
     """``file:line (function)`` of the user's call that made ``eqn``, or None where it is not known."""
     return line_of(eqn.source_info)
@@ -136,7 +158,9 @@ def here() -> Any:
 def line_of(source: Any) -> str | None:
     """``file:line (function)`` of the user's frame in ``source``, or None where it is not known."""
     frame = _source_info_util.user_frame(source.traceback)
-    return None if frame is None else f"{frame.file_name}:{frame.start_line} ({frame.function_name})"
+    if frame is None or frame.file_name == NOWHERE:
+        return None
+    return f"{frame.file_name}:{frame.start_line} ({frame.function_name})"
 
 
 def on_behalf_of(source: Any, scope: str) -> Any:
@@ -169,6 +193,34 @@ def scoped(inner: JaxprEqn, outer: JaxprEqn, scope: str) -> Any:
 def is_user_file(name: str) -> bool:
     """Whether frames of the file ``name`` are the user's, and not JAX's or this package's."""
     return _source_info_util.is_user_filename(name)
+
+
+def stack_of(eqn: JaxprEqn) -> tuple[tuple[bool, str], ...]:
+    """The scopes of ``eqn``, outermost first: whether each is of a JAX transformation, and its name."""
+    stack = eqn.source_info.name_stack.stack
+    return tuple((isinstance(item, _source_info_util.Transform), item.name) for item in stack)
+
+
+def standing(stack: Sequence[tuple[bool, str]], where: tuple[str, int, str] | None) -> Any:
+    """A context in which equations are bound as if in these scopes, at this file, line and function."""
+    kinds = {True: _source_info_util.Transform, False: _source_info_util.Scope}
+    names = _source_info_util.NameStack(tuple(kinds[transform](name) for transform, name in stack))
+    return _source_info_util.user_context(_traceback_at(*(where or (NOWHERE, 1, ""))), name_stack=names)
+
+
+@functools.lru_cache(maxsize=4096)
+def _traceback_at(file: str, line: int, function: str) -> Any:
+    """A traceback whose innermost frame is at this place: that of a function which says that it stands there."""
+    code = _take_traceback.__code__.replace(co_filename=file, co_firstlineno=line, co_qualname=function)
+    return types.FunctionType(code, globals())()
+
+
+_take_traceback = lambda: _jax.Traceback.get_traceback()  # noqa: E731, PLW0108 - its first line is the line of its call
+
+
+def partitionable(eqn: JaxprEqn) -> bool:
+    """Whether the random bits of ``eqn`` are those of JAX's default, ``jax_threefry_partitionable``."""
+    return eqn.ctx.threefry_partitionable
 
 
 # Frames of this package are not the user's: what is blamed is the line that called it.
@@ -374,6 +426,20 @@ def discharge(closed: ClosedJaxpr, operands: bool) -> ClosedJaxpr:
     return pure.replace(jaxpr=pure.jaxpr.replace(debug_info=closed.jaxpr.debug_info))
 
 
+# --- primitives and parameters by name --------------------------------------------------------------------------------
+
+
+def primitives_by_name() -> dict[str, Primitive]:
+    """Every primitive that JAX, or a library that is imported, can lower or differentiate."""
+    tables = (_mlir._lowerings, *_mlir._platform_specific_lowerings.values(), _ad.primitive_jvps)
+    public = [getattr(primitives, name) for name in dir(primitives) if name.endswith("_p")]
+    return {primitive.name: primitive for primitive in [*(p for table in tables for p in table), *public]}
+
+
+RANDOM_IMPLEMENTATIONS: dict[str, Any] = _prng.prngs
+LinearSolveTuple = _LinearSolveTuple
+
+
 # --- what JAX itself can differentiate --------------------------------------------------------------------------------
 
 
@@ -396,12 +462,17 @@ def call_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], name: str) -> list[Any]
     """Calls ``closed`` as one ``jit`` equation: lowering takes the jaxpr as it is, without tracing it again."""
     if any(isinstance(const, _core.Tracer) for const in closed.consts):
         closed, args = consts_as_inputs(closed), [*closed.consts, *args]
+    return primitives.jit_p.bind(*args, **plain_jit_params(closed, name))
+
+
+def plain_jit_params(closed: ClosedJaxpr, name: str) -> dict[str, Any]:
+    """The parameters of a ``jit`` equation that says no more than to call ``closed``."""
     params = dict(_jit_params(), jaxpr=closed, name=name)
     for per_operand in ("in_shardings", "in_layouts", "donated_invars"):
         params[per_operand] = params[per_operand] * len(closed.in_avals)
     for per_result in ("out_shardings", "out_layouts"):
         params[per_result] = params[per_result] * len(closed.out_avals)
-    return primitives.jit_p.bind(*args, **params)
+    return params
 
 
 def consts_as_inputs(closed: ClosedJaxpr) -> ClosedJaxpr:

@@ -70,3 +70,19 @@ class PassError(TwogradError):
     def __init__(self, name: str, problem: str):
         super().__init__(f"the pass '{name}' {problem}; a pass may change equations, not what they compute")
         self.name = name
+
+
+class ExportError(TwogradError):
+    """A graph that cannot be written as StableHLO, or a file that cannot be written."""
+
+
+class StripError(TwogradError):
+    """A stripped graph does not compute what the whole one computes."""
+
+
+class ParseError(TwogradError, ValueError):
+    """A text that is not a program, with the line and the column where it stops being one."""
+
+    def __init__(self, line: int, column: int, problem: str):
+        super().__init__(f"line {line}, column {column}: {problem}")
+        self.line, self.column = line, column

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -98,7 +99,7 @@ def test_saving_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     def full_disk(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rs.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     changed = example()
     changed.finished = "now"
     with pytest.raises(OSError, match="No space left"):

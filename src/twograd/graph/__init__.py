@@ -5,6 +5,9 @@ calls, ``calls.py`` the rules for primitives that carry jaxprs, ``passes/`` the 
 build a graph before running it.
 """
 
+from twograd.deploy import LoadError as LoadError
+from twograd.deploy import Program as Program
+from twograd.deploy import load as load
 from twograd.graph import calls as calls
 from twograd.graph import checkpoint as checkpoint
 from twograd.graph import control as control
@@ -27,6 +30,7 @@ from twograd.graph.graph import Graph as Graph
 from twograd.graph.graph import GraphStats as GraphStats
 from twograd.graph.graph import backprop as backprop
 from twograd.graph.graph import gradients as gradients
+from twograd.graph.graph import parse as parse
 from twograd.graph.graph import trace as trace
 from twograd.graph.ladder import Ladder as Ladder
 from twograd.graph.ladder import ladder as ladder
@@ -34,3 +38,5 @@ from twograd.graph.passes import PassReport as PassReport
 from twograd.graph.passes import optimize as optimize
 from twograd.graph.split import Split as Split
 from twograd.graph.split import split_vjp as split_vjp
+from twograd.graph.strip import Removed as Removed
+from twograd.graph.strip import StripReport as StripReport

@@ -5,8 +5,9 @@ Read :meth:`Graph.gradients` first: it is what "symbol-to-symbol" means.
 """
 
 import functools
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
-from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
+from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._arguments import argument_positions
 from twograd._compat import call_jaxpr
 from twograd.graph.advice import explaining
 from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
+from twograd.graph.export import export_graph
 from twograd.graph.gradients import Disconnected, Names, Question, Selection, Unconnected, question
+from twograd.graph.parse import parse as read
 from twograd.graph.passes import PassReport, optimize
 from twograd.graph.passes.report import derivative_order
 from twograd.graph.references import without_references
-from twograd.graph.text import format_graph
+from twograd.graph.strip import default_outputs, freeze, strip, subtree, without_leaves
+from twograd.graph.text import default_names, format_graph
 from twograd.pictures import Drawing, Engine, Picture
 
 NOTEBOOK_NODES = 80
@@ -76,8 +80,7 @@ class Graph:
     @property
     def result_names(self) -> list[str]:
         """Where each output stands in what :meth:`run` returns, such as ``result[1]['w']``."""
-        paths, _ = tree_flatten_with_path(tree_unflatten(self.out_tree, range(len(self.outputs))))
-        return ["result" + keystr(path) for path, _ in paths]
+        return list(default_names(self.out_tree))
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -127,14 +130,17 @@ class Graph:
         leaves, tree = tree_flatten((args, kwargs))
         if tree != self.in_tree:
             raise TypeError(f"{self.name} was traced with arguments {self.in_tree}, and called with {tree}")
-        for name, leaf, aval in zip(self.inputs, leaves, self.jaxpr.in_avals, strict=True):
-            found = jax.typeof(leaf)
-            if found.shape != aval.shape or (found.dtype != aval.dtype and not found.weak_type):
-                raise TypeError(
-                    f"{self.name} was traced with {name}: {aval.str_short()}, and called with {found.str_short()}. "
-                    "A graph has fixed shapes and dtypes: trace the function again for others."
-                )
-        return [jnp.asarray(leaf) for leaf in leaves]
+        return [self._fitting(*item) for item in zip(self.inputs, leaves, self.jaxpr.in_avals, strict=True)]
+
+    def _fitting(self, name: str, leaf: Any, aval: Any) -> Any:
+        """``leaf`` as an array, if it is one that may stand for the input ``name``."""
+        found = jax.typeof(leaf)
+        if found.shape != aval.shape or (found.dtype != aval.dtype and not found.weak_type):
+            raise TypeError(
+                f"{self.name} was traced with {name}: {aval.str_short()}, and called with {found.str_short()}. "
+                "A graph has fixed shapes and dtypes: trace the function again for others."
+            )
+        return jnp.asarray(leaf, aval.dtype) if found.dtype != aval.dtype else jnp.asarray(leaf)
 
     # --- differentiating ----------------------------------------------------------------------------------------------
 
@@ -204,6 +210,82 @@ class Graph:
         value = tree_unflatten(self.out_tree, self.outputs)
         return self._replaced(derivative.jaxpr, tree_structure((value, tree_unflatten(tree, leaves))))
 
+    def _index(self, item: int | str, names: Sequence[str], kind: str) -> int:
+        if isinstance(item, str) and item not in names:
+            raise ValueError(f"{self.name} has no {kind} {item!r}; it has {', '.join(names)}")
+        index = names.index(item) if isinstance(item, str) else item
+        if not -len(names) <= index < len(names):
+            raise ValueError(f"{self.name} has no {kind} {index}; it has {len(names)}")
+        return index % len(names)
+
+    # --- deploying ----------------------------------------------------------------------------------------------------
+
+    def strip(self, outputs: Selection = None, check: bool = True) -> "Graph":
+        """The graph that is deployed: what the ``outputs`` need, without training equations.
+
+        Outputs are given by index or name; one alone is returned as it is, several as a tuple. By default they are all
+        that no derivative flows into, so ``g.gradients().strip()`` is ``g`` again. Inputs that are not needed any more
+        go: an argument of which nothing is needed altogether, else a leaf becomes None in its argument.
+
+        The new graph's last report, a ``StripReport``, says what went and why; with ``check`` it also holds that on
+        random inputs the outputs are equal to the last bit (StripError where they are not). Raises ValueError for an
+        output that does not exist.
+        """
+        if outputs is None:
+            keep = default_outputs(self.jaxpr)
+            out_tree = subtree(self.out_tree, keep)
+        else:
+            keep = [self._index(item, self.outputs, "output") for item in _listed(outputs)]
+            out_tree = tree_structure(0 if isinstance(outputs, (int, str)) else (0,) * len(keep))
+        closed, kept, report = strip(self.jaxpr, keep, self.inputs, self.outputs, check)
+        return Graph(closed, without_leaves(self.in_tree, kept), out_tree, self.name, (*self.reports, report))
+
+    def freeze(self, values: Mapping[int | str, Any]) -> "Graph":
+        """The graph with some inputs fixed to ``values``, and with what follows from constants alone computed now.
+
+        A key is the index or name of an input (``"params['w']"``), or the name of an argument (``"params"``), whose
+        value is then a pytree of the traced structure. Frozen inputs go as unneeded ones do in :meth:`strip`. Raises
+        ValueError for an input that does not exist, TypeError for a value of another structure, shape or dtype.
+        """
+        fixed = self._fixed(values)
+        closed, report = freeze(self.jaxpr, fixed)
+        rest = [i for i in range(len(self.inputs)) if i not in fixed]
+        return Graph(closed, without_leaves(self.in_tree, rest), self.out_tree, self.name, (*self.reports, report))
+
+    def _fixed(self, values: Mapping[int | str, Any]) -> dict[int, Any]:
+        """The value of each input that ``values`` names, checked."""
+        fixed: dict[int, Any] = {}
+        for key, value in values.items():
+            argument = next((item for item in self._arguments() if item[0] == key and key not in self.inputs), None)
+            if argument is None:
+                indices, leaves = [self._index(key, self.inputs, "input")], [value]
+            else:
+                _, indices, expected = argument
+                leaves, tree = tree_flatten(value)
+                if tree != expected:
+                    raise TypeError(f"{self.name} was traced with {key} of structure {expected}, not {tree}")
+            for index, leaf in zip(indices, leaves, strict=True):
+                fixed[index] = self._fitting(self.inputs[index], leaf, self.jaxpr.in_avals[index])
+        return fixed
+
+    def _arguments(self) -> Iterator[tuple[str, list[int], Any]]:
+        """Of each argument the name (that of its leaves, before their path), the positions of its leaves, its tree."""
+        args, kwargs = tree_unflatten(self.in_tree, range(len(self.inputs)))
+        for argument in (*args, *kwargs.values()):
+            indices, tree = tree_flatten(argument)
+            if indices:
+                yield re.split(r"[\[.]", self.inputs[indices[0]], maxsplit=1)[0], indices, tree
+
+    def export(self, path: str | Path, platforms: Sequence[str] | None = None) -> dict[str, Any]:
+        """Writes the graph as StableHLO to the file ``path``, for :func:`twograd.graph.load`; returns the manifest.
+
+        ``platforms`` are some of ``"cpu"``, ``"cuda"``, ``"rocm"`` and ``"tpu"``, by default the one at hand. The file
+        holds no derivative (``vjp_order`` is 0). Containers of other libraries among the arguments and results
+        (modules, states) become tuples of their children. Raises ExportError for a program that has no StableHLO of
+        its own, as one that calls back into Python, and for a path that cannot be written.
+        """
+        return export_graph(path, self, platforms)
+
     # --- rewriting and showing ----------------------------------------------------------------------------------------
 
     def optimize(
@@ -240,8 +322,8 @@ class Graph:
         )
 
     def text(self, provenance: bool = True) -> str:
-        """The jaxpr as text; with ``provenance``, each line ends with where it comes from."""
-        return format_graph(self.jaxpr, self.inputs, self.name, provenance)
+        """The jaxpr as text, which :func:`parse` reads; with ``provenance``, lines end with where they come from."""
+        return format_graph(self, provenance)
 
     def draw(
         self,
@@ -288,6 +370,17 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
 
 
+def parse(text: str, constants: Iterable[Any] = ()) -> Graph:
+    """The graph that a text says: ``str(parse(str(g))) == str(g)``.
+
+    Arrays of more than 64 elements are in a text by their SHA-256 only; ``constants`` are these, in any order, such as
+    ``g.jaxpr.consts``. Raises ParseError, naming line and column: for what is no program, and for what no text can
+    hold, which is Python functions (custom derivative rules, callbacks), devices and meshes.
+    """
+    name, closed, in_tree, out_tree = read(text, constants)
+    return Graph(closed, in_tree, out_tree, name)
+
+
 def gradients(g: Graph, *selection: Any, **options: Any) -> Graph:
     """``g`` with the equations of a derivative added: :meth:`Graph.gradients`, which explains the arguments."""
     return g.gradients(*selection, **options)
@@ -321,3 +414,7 @@ def trace_leaves(f: Callable[..., Any], avals: Sequence[Any], names: Sequence[st
     extended, shape = jax.make_jaxpr(f, return_shape=True)(*avals)
     info = extended.jaxpr.debug_info._replace(arg_names=tuple(names))
     return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info)), shape
+
+
+def _listed(chosen: int | str | Sequence[int | str]) -> Sequence[int | str]:
+    return [chosen] if isinstance(chosen, (int, str)) else chosen
