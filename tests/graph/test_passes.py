@@ -558,8 +558,24 @@ def test_own_pass_that_changes_types():
         program.optimize(dropping)
     with raises(PassError, "must return a pair"):
         program.optimize(lambda closed: closed)
-    with raises(PassError, "must be a function"):
+    with raises(TypeError, "a pass is a function of a ClosedJaxpr"):
         program.optimize(3)
+
+
+def test_own_visitor_that_has_nothing_for_a_result():
+    def narrowing(closed):
+        def visitor_of(walk):
+            return lambda eqn: ("narrow", walk.emit(eqn, lambda x: lax.sin(x).astype(jnp.bfloat16), *eqn.invars))
+
+        return passes.rewrite("narrowing", closed, visitor_of)
+
+    def emptying(closed):
+        return passes.rewrite("emptying", closed, lambda walk: lambda eqn: ("empty", []))
+
+    with raises(ValueError, "the rewrite 'narrow' of sin has nothing to stand for its 1 result(s), float32[2,3]"):
+        graph.trace(jnp.sin, X).optimize(narrowing)
+    with raises(ValueError, "the rewrite 'empty' of sin has 0 to stand for its 1 result(s)"):
+        graph.trace(jnp.sin, X).optimize(emptying)
 
 
 def test_own_pass_that_breaks_the_program():

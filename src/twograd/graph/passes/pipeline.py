@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from jax.extend.core import ClosedJaxpr
 
-from twograd.errors import PassError
 from twograd.graph.passes.checking import check_types, check_values
 from twograd.graph.passes.cse import cse
 from twograd.graph.passes.dce import dce
@@ -35,7 +34,7 @@ def optimize(
         for apply in passes or PASSES:
             name = getattr(apply, "__name__", type(apply).__name__)
             if not callable(apply):
-                raise PassError(name, f"must be a function of a ClosedJaxpr, got {apply!r}")
+                raise TypeError(f"a pass is a function of a ClosedJaxpr, as those of graph.passes are; got {apply!r}")
             try:
                 outcome = apply(closed)
             except Exception as error:

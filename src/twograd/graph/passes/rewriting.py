@@ -111,9 +111,17 @@ class Walk:
             eqn = eqn.replace(source_info=source_info)
         outcome = self._visitor(eqn)
         if outcome is not None:
+            rewrite, atoms = outcome
+            if atoms is None or len(atoms) != len(eqn.outvars):
+                results = ", ".join(var.aval.str_short() for var in eqn.outvars)
+                raise ValueError(
+                    f"the rewrite '{rewrite}' of {eqn.primitive} has {'nothing' if atoms is None else len(atoms)} to "
+                    f"stand for its {len(eqn.outvars)} result(s), {results}; Walk.emit answers None where the types "
+                    "would be others, and a visitor answers None to leave an equation as it is"
+                )
             self.changed = True
-            self.fired[outcome[0]] += 1
-            env.update(zip(eqn.outvars, outcome[1], strict=True))
+            self.fired[rewrite] += 1
+            env.update(zip(eqn.outvars, atoms, strict=True))
             return
         params = map_bodies(eqn.params, self._rewritten)
         if params is not eqn.params:
