@@ -603,6 +603,9 @@ def test_what_a_variable_cannot_hold():
     with raises(TypeError, "n:0 is int32[], and the new value float32[]"):
         n.assign_add(symbolic.constant(0.5))
     shared = symbolic.shared(np.zeros(3, np.float32))
+    for make in (symbolic.Variable, symbolic.SharedVariable):
+        with raises(TypeError, "a Variable is made by symbolic.variable(initial_value, name=...)"):
+            make(1.0, name="v")
     with raises(TypeError, "it cannot hold a value of type float32[2]"):
         shared.set_value(np.zeros(2, np.float32))
     with raises(TypeError, "cannot hold"):
@@ -859,6 +862,7 @@ def test_function_mistakes():
         (lambda: f(1.0, 2.0, 3.0), "Too many parameter passed to f"),
         (lambda: f(1.0, z=2.0), "unexpected argument 'z'; it takes x, y"),
         (lambda: f(1.0, x=2.0), "unexpected argument 'x'"),
+        (lambda: symbolic.function(x, x), "Inputs of a function should be contained in a list, even when there is one"),
         (lambda: symbolic.function([x], [1.0]), "the output 0 of function must be a Symbol"),
         (lambda: symbolic.function([x], x, updates=[(y, x)]), "only variables can be updated"),
         (lambda: symbolic.function([x], x, updates=[(s, tnp.stack([x, x]))]), "its update"),
@@ -986,8 +990,13 @@ def test_a_session_that_cannot_run():
         session.run([x, None], {x: 1.0})
     with raises(ValueError, "Fetch argument 'y:0' cannot be interpreted as a Tensor."):
         session.run("y:0")
-    with raises(TypeError, "It is an operation: feed one of its results."):
+    with raises(TypeError, "It is an operation: feed one of its results, 'placeholder:0'."):
         session.run(x, {x.op: 1.0})
+    for feeds in (x, [(x, 1.0)], 1.0):
+        with raises(TypeError, f"feed_dict must map Symbols to values, got {type(feeds).__name__}"):
+            session.run(x, feeds)
+        with raises(TypeError, "feed_dict must map Symbols to values"):
+            symbolic.trace(x, feeds)
     with raises(TypeError, "the feed of <Symbol 'placeholder:0' shape=() dtype=float32> is a Tensor: feed its array"):
         session.run(x, {x: tape.tensor(1.0)})
     with raises(TypeError, "is a JAX tracer"):

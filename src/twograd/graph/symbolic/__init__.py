@@ -15,6 +15,7 @@ which adds operations) and ``plan.py`` (what runs). ``session.py`` is TensorFlow
 Theano's. A graph here is not a :class:`twograd.graph.Graph`, which is a traced program; :func:`trace` makes one of it.
 """
 
+from twograd.errors import DisconnectedInput as DisconnectedInput
 from twograd.graph.symbolic import methods as methods
 from twograd.graph.symbolic.build import apply as apply
 from twograd.graph.symbolic.build import constant as constant
@@ -39,7 +40,6 @@ from twograd.graph.symbolic.derivatives import hessian as hessian
 from twograd.graph.symbolic.derivatives import jacobian as jacobian
 from twograd.graph.symbolic.derivatives import lop as lop
 from twograd.graph.symbolic.derivatives import rop as rop
-from twograd.graph.symbolic.errors import DisconnectedInput as DisconnectedInput
 from twograd.graph.symbolic.errors import MissingFeed as MissingFeed
 from twograd.graph.symbolic.errors import MissingInput as MissingInput
 from twograd.graph.symbolic.errors import NoGradient as NoGradient

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from twograd import rules
-from twograd.errors import NoRule, NotReversible
+from twograd.errors import DisconnectedInput, NoRule, NotReversible
 from twograd.graph import functional
 from twograd.graph.symbolic import errors
 from twograd.graph.symbolic.build import add, apply, as_symbol, identity
@@ -215,14 +215,11 @@ def grad(
 
 
 def _disconnected(x: Symbol, inputs: str, returned: str) -> Any:
-    message = (
-        "grad method was asked to compute the gradient with respect to a variable that is not part of the "
-        f"computational graph of the cost, or is used only by a non-differentiable operator: {x}"
-    )
+    error = DisconnectedInput(str(x))
     if inputs == "raise":
-        raise errors.DisconnectedInput(message)
+        raise error
     if inputs == "warn":
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(str(error), stacklevel=3)
     return apply(jnp.zeros_like, x) if returned == "zero" else None if returned == "None" else DISCONNECTED
 
 

@@ -53,7 +53,3 @@ class UninitializedVariable(TwogradError, RuntimeError):
 
 class NoGradient(TwogradError, LookupError):
     """A gradient was asked for through an operation that has none."""
-
-
-class DisconnectedInput(TwogradError, ValueError):
-    """A gradient was asked for with respect to something that the cost does not depend on."""

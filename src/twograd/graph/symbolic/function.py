@@ -36,6 +36,8 @@ def function(
     """
     if on_unused_input not in ("raise", "warn", "ignore"):
         raise ValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', got {on_unused_input!r}")
+    if isinstance(inputs, Symbol):
+        raise TypeError(f"Inputs of a function should be contained in a list, even when there is one: [{inputs.name}]")
     inputs, leaves = list(inputs), flattened(outputs)[0] if outputs is not None else []
     for what, symbols in (("input", inputs), ("output", leaves)):
         for index, symbol in enumerate(symbols):

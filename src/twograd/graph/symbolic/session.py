@@ -49,6 +49,8 @@ class Session:
         Raises TypeError or ValueError for what cannot be fetched or fed; MissingFeed; UninitializedVariable; and what
         the operations raise on the shapes fed, with a note of the operation and its line.
         """
+        if type(feed_dict) is not dict:
+            check_feeds(feed_dict)
         key = _key(fetches)
         run = self._runs.get((key, *feed_dict) if feed_dict else key)
         if run is None:
@@ -72,7 +74,8 @@ class Session:
         feeds = [element_of(self.graph, feed, FEED) for feed in feed_dict]
         for feed in feeds:
             if not isinstance(feed, Symbol):
-                raise TypeError(FEED.format(feed) + " (It is an operation: feed one of its results.)")
+                results = ", ".join(repr(out.name) for out in feed.outputs)
+                raise TypeError(FEED.format(feed) + f" (It is an operation: feed one of its results, {results}.)")
         run = Run(Plan(self.graph, elements, feeds), self.cell_of, tree, isinstance(fetches, (Symbol, Operation, str)))
         self._runs[(key, *feed_dict) if feed_dict else key] = run
         return run
@@ -102,6 +105,12 @@ class Session:
     def as_default(self) -> "Session":
         """This session, as a context in which ``Symbol.eval`` and ``Operation.run`` use it."""
         return self
+
+
+def check_feeds(feed_dict: Any) -> None:
+    """Raises TypeError unless ``feed_dict`` is a mapping, or None."""
+    if feed_dict is not None and not isinstance(feed_dict, Mapping):
+        raise TypeError(f"feed_dict must map Symbols to values, got {type(feed_dict).__name__}: {feed_dict!r}")
 
 
 def _key(fetches: Any) -> Any:
@@ -229,6 +238,7 @@ def trace(fetches: Any, feed_dict: Feeds = None) -> TracedGraph:
     types matter), then the remaining placeholders, whose sizes must be known, then the variables. It returns the
     structure of ``fetches``, and a list of the new values of variables that are written, if there are any.
     """
+    check_feeds(feed_dict)
     leaves, tree = flattened(fetches)
     graph = next((leaf.graph for leaf in leaves if isinstance(leaf, (Symbol, Operation))), get_default_graph())
     elements = [element_of(graph, leaf, FETCH) for leaf in leaves]

@@ -31,6 +31,13 @@ class Variable(Symbol):
     initializer: Operation
     cell: Cell | None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Variable":
+        if not args or not isinstance(args[0], Operation):
+            raise TypeError(
+                "a Variable is made by symbolic.variable(initial_value, name=...), or by symbolic.shared(value)"
+            )
+        return super().__new__(cls)
+
     def __init__(self, op: Operation, index: int, type: Type):
         super().__init__(op, index, type)
         self.cell = None
