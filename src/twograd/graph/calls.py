@@ -152,7 +152,14 @@ def groups(eqn, values):
     return [*(list(itertools.islice(rest, length)) for length in eqn.params["const_lengths"]), list(rest)]
 
 
-# --- reduce_window with a function of the user's ----------------------------------------------------------------------
+# --- reductions with a function of the user's: they are written out, and that is differentiated -----------------------
+
+
+def pullback_of(f, eqn, operands, cts, wanted):
+    """The cotangents of the ``operands`` of ``eqn``, by way of ``f``, which computes the same from them."""
+    closed = jax.make_jaxpr(f)(*(atom.aval for atom in eqn.invars))
+    _, applications = forward_pass(closed.jaxpr, closed.consts, operands, wanted)
+    return backward_pass(closed.jaxpr, applications, cts, BODY)
 
 
 def reduce_window_forward(eqn, operands, wanted):
@@ -176,12 +183,7 @@ def reduce_window_backward(eqn, operands, cts, wanted):
             totals = combine(*totals, *(lax.reshape(element, (out.size,)) for element in place))
         return [lax.reshape(total, out.shape) for total in totals]
 
-    closed = jax.make_jaxpr(written_out)(*(atom.aval for atom in eqn.invars))
-    _, applications = forward_pass(closed.jaxpr, closed.consts, operands, wanted)
-    return backward_pass(closed.jaxpr, applications, cts, BODY)
-
-
-# --- reduce with a function of the user's -----------------------------------------------------------------------------
+    return pullback_of(written_out, eqn, operands, cts, wanted)
 
 
 def reduce_forward(eqn, operands, wanted):
@@ -220,9 +222,7 @@ def reduce_backward(eqn, operands, cts, wanted):
         totals = combine(*initial, *totals) if size else initial
         return [lax.reshape(total, out_shape) for total in totals]
 
-    closed = jax.make_jaxpr(written_out)(*(atom.aval for atom in eqn.invars))
-    _, applications = forward_pass(closed.jaxpr, closed.consts, operands, wanted)
-    return backward_pass(closed.jaxpr, applications, cts, BODY)
+    return pullback_of(written_out, eqn, operands, cts, wanted)
 
 
 rules.vjp_call(lax.reduce_p, reduce_forward, reduce_backward)
