@@ -5,6 +5,7 @@ a matter of reading this file. Tested with JAX 0.10.
 """
 
 import functools
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "bind_shard_map",
     "body_of",
     "call_jaxpr",
+    "check_leaks",
     "consts_as_inputs",
     "custom_jvp_jaxpr",
     "custom_vjp_backward",
@@ -71,6 +73,7 @@ __all__ = [
     "transforms_of",
     "unmentioned_axes",
     "user_line",
+    "user_stacklevel",
     "varies",
     "without_internal_effect",
     "without_unused_results",
@@ -195,6 +198,14 @@ def is_user_file(name: str) -> bool:
     return _source_info_util.is_user_filename(name)
 
 
+def user_stacklevel() -> int:
+    """The ``stacklevel`` with which ``warnings.warn``, called by the caller, blames the user's innermost line."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and not is_user_file(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def stack_of(eqn: JaxprEqn) -> tuple[tuple[bool, str], ...]:
     """The scopes of ``eqn``, outermost first: whether each is of a JAX transformation, and its name."""
     stack = eqn.source_info.name_stack.stack
@@ -233,6 +244,13 @@ _source_info_util.register_exclusion(str(Path(__file__).parent))
 def is_traced() -> bool:
     """Whether some JAX transformation is tracing the calling code just now."""
     return not _core.trace_state_clean()
+
+
+def check_leaks(values: Sequence[Any]) -> None:
+    """Raises JAX's UnexpectedTracerError for a tracer among ``values`` where no trace is going on."""
+    for value in () if is_traced() else values:
+        if isinstance(value, _core.Tracer):
+            raise _core.escaped_tracer_error(value)
 
 
 def evaluating() -> Any:

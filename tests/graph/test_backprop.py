@@ -41,7 +41,7 @@ def test_values_by_the_inputs_names():
     same(found, jax.grad(lambda x: loss(W, x, scale=3.0))(X))
     with raises(ValueError, "loss has the inputs params['b'], params['w'], x, scale; given are x"):
         graph.backprop(g, {"x": X})
-    with raises(TypeError, "was traced with arguments"):
+    with raises(TypeError, "was traced with the inputs"):
         graph.backprop(g, (W,))
 
 

@@ -142,8 +142,14 @@ def test_leaks():
     note = notes(jax.errors.UnexpectedTracerError, lambda x: x * kept[0], 1.0)
     assert "A value of one trace was used after that trace had ended" in note
     assert "has_aux=True" in note
+    assert "has_aux=True" in notes(jax.errors.UnexpectedTracerError, lambda x: x * kept[0], 1.0, graph.trace)
     with pytest.raises(jax.errors.UnexpectedTracerError, match=r"keeps at .*test_errors.py"):
         kept[0] + 1
+
+
+def test_a_value_of_a_trace_that_is_going_on_is_no_leak():
+    assert jax.jit(lambda y: graph.trace(lambda x: x * y, 1.0).run(2.0))(3.0) == 6.0
+    assert jax.grad(lambda y: graph.trace(lambda x: x * y, 1.0).run(2.0))(3.0) == 2.0
 
 
 def test_a_while_loop_in_reverse_mode_names_the_bounded_loop():

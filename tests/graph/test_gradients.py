@@ -176,8 +176,9 @@ def test_disconnected_inputs(x):
     for call in (g.gradients, lambda *args, **options: graph.backprop(g, (X, Y, 1.0), *args, **options)):
         with raises(DisconnectedInput, text):
             call(ys, x, disconnected_inputs="raise")
-        with pytest.warns(UserWarning, match=x):
+        with pytest.warns(UserWarning, match=x) as warned:
             call(ys, x, disconnected_inputs="warn")
+        assert [warning.filename for warning in warned] == [__file__], "the line that asked is blamed"
         call(ys, x, disconnected_inputs="ignore")
 
 
@@ -186,6 +187,14 @@ def test_options_that_do_not_exist(traced):
         traced.gradients(unconnected_gradients="zeros")
     with raises(ValueError, "disconnected_inputs is 'raise' or 'warn' or 'ignore', not True"):
         traced.gradients(disconnected_inputs=True)
+
+
+def test_functions_are_no_graphs():
+    for call, name in ((graph.gradients, "gradients"), (graph.backprop, "backprop")):
+        with raises(TypeError, f"{name} takes a Graph, got function: make one of a function by graph.trace"):
+            call(program, (X, Y))
+    with raises(TypeError, "trace expects a function as its first argument, got ndarray"):
+        graph.trace(X)
 
 
 def test_complex_values():

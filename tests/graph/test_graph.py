@@ -61,9 +61,9 @@ def test_wrong_shapes_dtypes_and_structures(traced):
         traced.run(PARAMS, X.T)
     with raises(TypeError, "params['b']: float32[3], and called with int32[3]"):
         traced.run({"w": V, "b": np.arange(3)}, X)
-    with raises(TypeError, "was traced with arguments"):
+    with raises(TypeError, "was traced with the inputs"):
         traced.run(PARAMS)
-    with raises(TypeError, "was traced with arguments"):
+    with raises(TypeError, "was traced with the inputs"):
         traced.run({"w": V}, X)
 
 

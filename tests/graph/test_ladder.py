@@ -44,3 +44,5 @@ def test_what_has_no_ladder():
         graph.ladder(jnp.sin, 1.0, orders=0)
     with raises(TypeError, "has dtype int32"):
         graph.ladder(lambda n: n * 2.0, 1)
+    with raises(TypeError, "ladder expects a function as its first argument, got Graph: <Graph"):
+        graph.ladder(graph.trace(jnp.sin, 1.0), 1.0)

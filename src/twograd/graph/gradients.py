@@ -22,7 +22,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, primitives
 
 from twograd import rules
 from twograd._arguments import zero_gradient
-from twograd._compat import fresh_var, new_jaxpr
+from twograd._compat import fresh_var, new_jaxpr, user_stacklevel
 from twograd.errors import DisconnectedInput
 from twograd.graph.passes import inline
 from twograd.graph.transform import Application, Mask, activity, backward_pass, forward_pass
@@ -85,7 +85,7 @@ class Question:
         if ct is None and self.disconnected == "raise":
             raise DisconnectedInput(name)
         if ct is None and self.disconnected == "warn":
-            warnings.warn(str(DisconnectedInput(name)), stacklevel=2)
+            warnings.warn(str(DisconnectedInput(name)), stacklevel=user_stacklevel())
         return zero_gradient(atom.aval) if ct is None and self.unconnected == "zero" else ct
 
     def _without_constants(self, application: Application) -> Application:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
-from twograd._arguments import argument_positions
-from twograd._compat import call_jaxpr
+from twograd import _trees
+from twograd._arguments import argument_positions, check_callable
+from twograd._compat import call_jaxpr, check_leaks
 from twograd.graph.advice import explaining
 from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
 from twograd.graph.export import export_graph
@@ -129,7 +130,11 @@ class Graph:
     def _leaves(self, args: Any, kwargs: Any) -> list[Any]:
         leaves, tree = tree_flatten((args, kwargs))
         if tree != self.in_tree:
-            raise TypeError(f"{self.name} was traced with arguments {self.in_tree}, and called with {tree}")
+            traced, called = (_trees.shown(_trees.to_plain(structure)) for structure in (self.in_tree, tree))
+            raise TypeError(
+                f"{self.name} was traced with the inputs {', '.join(self.inputs)}, in the structure {traced} of (args, "
+                f"kwargs), and called with {called}"
+            )
         return [self._fitting(*item) for item in zip(self.inputs, leaves, self.jaxpr.in_avals, strict=True)]
 
     def _fitting(self, name: str, leaf: Any, aval: Any) -> Any:
@@ -364,8 +369,10 @@ class Graph:
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """Traces ``f`` on arguments of these shapes and dtypes (arrays or ``jax.ShapeDtypeStruct``) to a :class:`Graph`."""
+    check_callable(f, "trace")
     with explaining(f):
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+        check_leaks(closed.consts)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
 
@@ -381,8 +388,15 @@ def parse(text: str, constants: Iterable[Any] = ()) -> Graph:
     return Graph(closed, in_tree, out_tree, name)
 
 
+def check_graph(g: Any, who: str) -> None:
+    """Raises TypeError unless ``g`` is a :class:`Graph`."""
+    if not isinstance(g, Graph):
+        raise TypeError(f"{who} takes a Graph, got {type(g).__name__}: make one of a function by graph.trace(f, *args)")
+
+
 def gradients(g: Graph, *selection: Any, **options: Any) -> Graph:
     """``g`` with the equations of a derivative added: :meth:`Graph.gradients`, which explains the arguments."""
+    check_graph(g, "gradients")
     return g.gradients(*selection, **options)
 
 
@@ -398,6 +412,7 @@ def backprop(
     ``values`` are the arguments that ``g`` was traced with, or its inputs by their names. The rest is as for
     :meth:`Graph.gradients`.
     """
+    check_graph(g, "backprop")
     if isinstance(values, Mapping):
         if set(values) != set(g.inputs):
             raise ValueError(f"{g.name} has the inputs {', '.join(g.inputs)}; given are {', '.join(map(str, values))}")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_leaves
 
+from twograd._arguments import check_callable
 from twograd._table import TextTable
 from twograd.graph.graph import Graph, trace
 
@@ -76,6 +77,7 @@ def ladder(f: Callable[..., Any], *args: Any, orders: int = 4) -> Ladder:
     Raises TypeError where the result is no real scalar or the first argument holds integers, ValueError for
     ``orders`` below 1.
     """
+    check_callable(f, "ladder")
     if orders < 1:
         raise ValueError(f"ladder climbs at least one order, got orders={orders}")
     args = jax.tree.map(jnp.asarray, args)
