@@ -215,7 +215,7 @@ def test_sizes_that_do_not_fit_name_the_operation_and_the_line():
     x = symbolic.placeholder(shape=(None, 5), name="x")
     with pytest.raises(TypeError) as caught:
         x @ W
-    assert "in the operation matmul(x:0: float32[?,5])" in str(caught.value.__notes__)
+    assert "in the operation matmul(x:0: float32[?,5], " in str(caught.value.__notes__), "and what it meets"
     m, v = symbolic.placeholder(shape=(None, None)), symbolic.placeholder(shape=(None,))
     z = m @ v
     with pytest.raises(TypeError) as caught:

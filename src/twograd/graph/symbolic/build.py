@@ -18,6 +18,7 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, X64
 from twograd.graph.symbolic.container import Graph, Symbol, Type, get_default_graph, home_of, sizes
+from twograd.graph.symbolic.text import arguments_of
 
 MAX_CACHED = 4096
 OPERAND = object()  # stands for a Symbol among the arguments of a call
@@ -56,7 +57,8 @@ def add(
     try:
         out_types, out_tree = infer(call, types)
     except Exception as error:
-        error.add_note(f"in the operation {call.__name__}({', '.join(f'{s.name}: {s.type}' for s in inputs)})")
+        arguments = arguments_of(call, [f"{symbol.name}: {symbol.type}" for symbol in inputs])
+        error.add_note(f"in the operation {call.__name__}({', '.join(arguments)})")
         raise
     op = graph.add(call.__name__, call, inputs, out_types, name, writes=writes)
     return tree_unflatten(out_tree, op.outputs)

@@ -28,7 +28,7 @@ def text(graph: Graph, indent: str = "") -> str:
         lines.append(f"{line:<{COMMENT_COLUMN}}  # {where}")
         lines += [
             part
-            for body in _bodies(op)
+            for body in _bodies(op.call)
             for part in (
                 f"{indent}  {body.name.rsplit('/', 1)[-1]}:",
                 text(body, indent + "    "),
@@ -38,22 +38,22 @@ def text(graph: Graph, indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def _bodies(op: Operation) -> Sequence[Graph]:
-    return getattr(getattr(op.call, "function", None), "bodies", ())
+def _bodies(call: Any) -> Sequence[Graph]:
+    return getattr(getattr(call, "function", None), "bodies", ())
 
 
 def _expression(op: Operation) -> str:
-    return f"{op.type}({', '.join(_arguments(op, [_short(symbol) for symbol in op.inputs]))})"
+    return f"{op.type}({', '.join(arguments_of(op.call, [_short(symbol) for symbol in op.inputs]))})"
 
 
 def _short(symbol: Symbol) -> str:
     return symbol.op.name if symbol.index == 0 else symbol.name
 
 
-def _arguments(op: Operation, operands: Sequence[str]) -> list[str]:
-    """The arguments of the call that the operation stands for, with ``operands`` in the place of its inputs."""
-    arguments = getattr(op.call, "arguments", None)
-    if arguments is None or _bodies(op):
+def arguments_of(call: Any, operands: Sequence[str]) -> list[str]:
+    """The arguments of the ``call`` that an operation stands for, with ``operands`` in the place of its inputs."""
+    arguments = getattr(call, "arguments", None)
+    if arguments is None or _bodies(call):
         return list(operands)
     args, kwargs = arguments([_Verbatim(operand) for operand in operands])
     return [*map(_literal, args), *(f"{key}={_literal(value)}" for key, value in kwargs.items())]
@@ -122,7 +122,7 @@ def _in_line(symbol: Symbol, operands: Sequence[str]) -> str:
     op = symbol.op
     if op.call is None:
         return op.name
-    arguments = _arguments(op, operands)
+    arguments = arguments_of(op.call, operands)
     if op.type in INFIX and len(arguments) == 2:
         return f"({arguments[0]} {INFIX[op.type]} {arguments[1]})"
     if op.type == "constant":
