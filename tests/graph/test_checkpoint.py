@@ -71,6 +71,19 @@ def test_what_is_kept():
     assert kept(policies.everything_saveable) >= 4
 
 
+def test_what_must_be_computed_again_anyway_is_not_kept():
+    """One result of an equation is named, another is not, so that the equation is evaluated again for that one."""
+
+    def f(w, x):
+        a, b = jax.lax.sort((x, w[0]), num_keys=1)
+        return jnp.sum(jnp.sin(checkpoint_name(a, "sorted")) * jnp.cos(b))
+
+    policy = policies.save_only_these_names("sorted")
+    assert kept(policy, f) == 0
+    remat = jax.checkpoint(f, policy=policy)
+    same(graph.grad(remat, (0, 1))(W, X), jax.grad(f, (0, 1))(W, X), rtol=1e-4)
+
+
 def test_offloaded_values_move_there_and_back():
     remat = jax.checkpoint(f, policy=OFFLOAD)
     closed = jax.make_jaxpr(graph.grad(remat))(W, X)
