@@ -27,7 +27,7 @@ FORMAT = "twograd.export"
 VERSION = 1
 MANIFEST, PROGRAM = "manifest.json", "program.bin"
 MISSING = "JAX writes and reads programs by the package flatbuffers: pip install 'twograd[export]'"
-AGAIN = "export it again"
+AGAIN = "Export it again."
 
 _EXPECTED = {"name": str, "args": dict, "inputs": list, "outputs": list, "platforms": list, "sha256": str}
 
@@ -56,7 +56,11 @@ class Program:
         plain = _trees.to_plain(tree)
         if not _trees.same(plain, self.manifest["args"]):
             expected = _trees.shown(self.manifest["args"])
-            raise TypeError(f"{name} was exported with arguments {expected}, and called with {_trees.shown(plain)}")
+            names = ", ".join(described["name"] for described in self.manifest["inputs"])
+            raise TypeError(
+                f"{name} was exported with the inputs {names}, in the structure {expected} of (args, kwargs), and "
+                f"called with {_trees.shown(plain)}"
+            )
         for described, leaf in zip(self.manifest["inputs"], given, strict=True):
             found = jax.typeof(leaf)
             shape = described["shape"]
@@ -96,12 +100,14 @@ def load(path: str | Path) -> Program:
         raise LoadError(f"{path}: an archive, but not one of Graph.export ({error.args[0]}).") from error
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, RecursionError, ValueError) as error:
         what = f"damaged, truncated, or not a file of Graph.export ({error})"
-        raise LoadError(f"{path}: {what}. Copy it again, or {AGAIN}.") from error
+        raise LoadError(f"{path}: {what}. Copy it again, or export it again.") from error
     except Exception as error:  # what zlib raises is not documented to be one class
-        raise LoadError(f"{path}: its members cannot be unpacked ({error}). Copy it again, or {AGAIN}.") from error
+        raise LoadError(
+            f"{path}: its members cannot be unpacked ({error}). Copy it again, or export it again."
+        ) from error
     check_manifest(path, manifest)
     if hashlib.sha256(program).hexdigest() != manifest["sha256"]:
-        raise LoadError(f"{path}: the program is not the one that its manifest describes (SHA-256). {AGAIN.title()}.")
+        raise LoadError(f"{path}: the program is not the one that its manifest describes (SHA-256). {AGAIN}")
     if find_spec("flatbuffers") is None:
         raise LoadError(f"{path}: {MISSING}")
     try:
@@ -112,12 +118,12 @@ def load(path: str | Path) -> Program:
         wrote, here = manifest["versions"].get("jax"), jax.__version__
         raise LoadError(
             f"{path}: JAX {here} does not read this program, which JAX {wrote} wrote ({error}). Install that or a "
-            f"newer JAX, or {AGAIN} with this one."
+            "newer JAX, or export it again with this one."
         ) from error
     counts = (args.num_leaves, len(manifest["inputs"]), out_tree.num_leaves, len(manifest["outputs"]))
     takes, gives = len(exported.in_avals), len(exported.out_avals)
     if counts != (takes, takes, gives, gives):
-        raise LoadError(f"{path}: its manifest describes another program (inputs and outputs differ). {AGAIN.title()}.")
+        raise LoadError(f"{path}: its manifest describes another program (inputs and outputs differ). {AGAIN}")
     return Program(manifest, exported.call, out_tree)
 
 
@@ -129,15 +135,15 @@ def check_manifest(path: Path, manifest: Any) -> None:
     if not isinstance(version, int) or version > VERSION:
         raise LoadError(
             f"{path}: of format {version}; this twograd reads formats up to {VERSION}. Install a newer twograd, or "
-            f"{AGAIN} with this one."
+            "export it again with this one."
         )
     for key, kind in (*_EXPECTED.items(), ("versions", dict)):
         if not isinstance(manifest.get(key), kind):
-            raise LoadError(f"{path}: its manifest has no '{key}', or not a {kind.__name__} there. {AGAIN.title()}.")
+            raise LoadError(f"{path}: its manifest has no '{key}', or not a {kind.__name__} there. {AGAIN}")
     if "results" not in manifest:
-        raise LoadError(f"{path}: its manifest has no 'results'. {AGAIN.title()}.")
+        raise LoadError(f"{path}: its manifest has no 'results'. {AGAIN}")
     for described in (*manifest["inputs"], *manifest["outputs"]):
         match described:
             case {"name": str(), "dtype": str(), "shape": list()}:
                 continue
-        raise LoadError(f"{path}: its manifest describes an input or output as {described!r}. {AGAIN.title()}.")
+        raise LoadError(f"{path}: its manifest describes an input or output as {described!r}. {AGAIN}")
