@@ -142,7 +142,10 @@ def test_leaks():
     note = notes(jax.errors.UnexpectedTracerError, lambda x: x * kept[0], 1.0)
     assert "A value of one trace was used after that trace had ended" in note
     assert "has_aux=True" in note
-    assert "has_aux=True" in notes(jax.errors.UnexpectedTracerError, lambda x: x * kept[0], 1.0, graph.trace)
+    for call in (graph.trace, graph.vjp, lambda f, x: graph.hvp(f, (x,), (x,))):
+        note = notes(jax.errors.UnexpectedTracerError, lambda x: x * kept[0], 1.0, call)
+        assert note.startswith("<lambda>"), "the user's function is named"
+        assert "has_aux=True" in note
     with pytest.raises(jax.errors.UnexpectedTracerError, match=r"keeps at .*test_errors.py"):
         kept[0] + 1
 

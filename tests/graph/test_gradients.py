@@ -189,6 +189,20 @@ def test_options_that_do_not_exist(traced):
         traced.gradients(disconnected_inputs=True)
 
 
+def test_one_cotangent_needs_no_list():
+    g = graph.trace(lambda x: x * 2.0, X)
+    same(both(g, (X,), 0, 0, Y), [2 * Y])
+    same(both(graph.trace(lambda x: x * 2.0, 1.0), (1.0,), 0, 0, 3.0), [6.0])
+
+
+def test_values_that_are_chosen_by_neither_index_nor_name(traced):
+    for wrong in (traced.jaxpr.jaxpr.invars[0], [1.5], [None]):
+        with raises(TypeError, "a value of program is chosen by its index or its name, not by "):
+            traced.gradients(xs=wrong)
+    with raises(TypeError, "known_grads must map values to their gradients, got list"):
+        traced.gradients(known_grads=[1.0])
+
+
 def test_functions_are_no_graphs():
     for call, name in ((graph.gradients, "gradients"), (graph.backprop, "backprop")):
         with raises(TypeError, f"{name} takes a Graph, got function: make one of a function by graph.trace"):

@@ -26,7 +26,7 @@ from jax.tree_util import (
 
 from twograd import rules
 from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
-from twograd._compat import is_traced
+from twograd._compat import check_leaks, is_traced
 from twograd.graph.advice import definition, explain, explaining
 from twograd.graph.passes.checking import described
 from twograd.graph.references import without_references
@@ -139,6 +139,7 @@ def _linearized(f, args, kwargs, wanted, has_aux):
     call = functools.partial(f, **kwargs) if kwargs else f
     with explaining(f):
         closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+        check_leaks(closed.consts)
     closed = without_references(closed)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
@@ -360,6 +361,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     _check_pair(primals, tangents)
     everything = tuple(range(len(primals)))
 
+    @functools.wraps(f)  # which is what errors name
     def slope(*point):
         gradient = _value_and_grad(f, everything)(*point)[1]
         products = tree_map(lambda g, t: jnp.sum(g * t), gradient, tuple(tangents))

@@ -98,7 +98,7 @@ def question(
     names: "Names",
     ys: Selection = None,
     xs: Selection = None,
-    grad_ys: Sequence[Any] | None = None,
+    grad_ys: Any = None,
     stop_gradients: Selection = (),
     unconnected_gradients: Unconnected = "zero",
     *,
@@ -113,9 +113,12 @@ def question(
     ):
         if given not in known:
             raise ValueError(f"{option} is {' or '.join(map(repr, known))}, not {given!r}")
+    if not isinstance(known_grads, Mapping | None):
+        raise TypeError(f"known_grads must map values to their gradients, got {type(known_grads).__name__}")
     known_grads = known_grads or {}
     y_labels = names.labels(ys, "output")
-    y_cts = [None] * len(y_labels) if grad_ys is None else [grad_ys] if isinstance(grad_ys, str) else list(grad_ys)
+    given = [None] * len(y_labels) if grad_ys is None else grad_ys
+    y_cts = list(given) if isinstance(given, (list, tuple)) else [given]
     if len(y_cts) != len(y_labels):
         raise ValueError(f"grad_ys has {len(y_cts)} cotangents for {len(y_labels)} output(s)")
     program, found = names.located(
@@ -211,7 +214,11 @@ class Names:
         if selection is None:
             avals = self.closed.out_avals if kind == "output" else self.closed.in_avals
             return [(kind, i) for i, aval in enumerate(avals) if rules.carries_gradient(aval)]
-        return [(kind, name) for name in ([selection] if isinstance(selection, (int, str)) else selection)]
+        chosen = list(selection) if isinstance(selection, Iterable) and not isinstance(selection, str) else [selection]
+        for name in chosen:
+            if not isinstance(name, (int, np.integer, str)):
+                raise TypeError(f"a value of {self.owner} is chosen by its index or its name, not by {name!r}")
+        return [(kind, name) for name in chosen]
 
     def located(
         self, asked: Mapping[str, Sequence[tuple[str, Name]]]

@@ -153,7 +153,7 @@ class Graph:
         self,
         ys: Selection = None,
         xs: Selection = None,
-        grad_ys: Sequence[Any] | None = None,
+        grad_ys: Any = None,
         stop_gradients: Selection = (),
         unconnected_gradients: Unconnected = "zero",
         *,
@@ -172,8 +172,8 @@ class Graph:
         output, one given by ``jax.ad_checkpoint.checkpoint_name``, or, for the result of an equation, its primitive and
         number in the graph's text, ``sin.3`` (``sort.5:1`` for the second of several).
 
-        - ``grad_ys``: the cotangents of the ys, arrays of their shapes or names of values of the graph; None, and all
-          by default, is 1 for a scalar.
+        - ``grad_ys``: the cotangents of the ys, arrays of their shapes or names of values of the graph, in a list where
+          there are several; None, and all by default, is 1 for a scalar.
         - ``stop_gradients`` (TensorFlow's name) and ``consider_constant`` (Theano's): values that are taken for
           constants. No cotangent is led past them; where one is an x, its own gradient is found all the same.
         - ``known_grads``: the gradients of some values, as for ``grad_ys``. They replace what would arrive there, and
