@@ -96,6 +96,14 @@ def structure(plain: Any, leaves: Iterator[str]) -> str:
     return _trees.written(plain, lambda: next(leaves), json.dumps)
 
 
+def letters(index: int, first: str = "a") -> str:
+    """``index`` as letters: a, b, ..., z, aa, ab ..."""
+    found = ""
+    while index >= 0:
+        found, index = chr(ord(first) + index % 26) + found, index // 26 - 1
+    return found
+
+
 class Names:
     """Names variables a, b, ..., z, aa, ... in the order in which they are met; a word of the notation is no name."""
 
@@ -107,16 +115,13 @@ class Names:
         if isinstance(atom, Literal):
             return f"{numbers(atom.val, atom.aval)}:{type_of(atom.aval)}"
         if atom not in self._names:
-            letters = self._letters()
-            self._names[atom] = letters if letters not in RESERVED else self._letters()
+            name = self._letters()
+            self._names[atom] = name if name not in RESERVED else self._letters()
         return self._names[atom]
 
     def _letters(self) -> str:
-        letters, rest = "", self._next
         self._next += 1
-        while rest >= 0:
-            letters, rest = chr(ord("a") + rest % 26) + letters, rest // 26 - 1
-        return letters
+        return letters(self._next - 1)
 
     def binder(self, var: Any) -> str:
         return f"{self[var]}:{type_of(var.aval)}"

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from twograd.graph.symbolic.container import Graph, Operation, Symbol, sizes
+from twograd.graph.text import COMMENT_COLUMN, letters
 
 INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "true_divide": "/", "divide": "/", "matmul": "@", "power": "**",
     "remainder": "%", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
 }  # fmt: skip
-COMMENT_COLUMN = 64
 MAX_SHOWN = 6  # elements of an array
 
 
@@ -88,20 +88,13 @@ def debugprint(*symbols: Symbol) -> str:
         symbol, indent = stack.pop()
         op, known = symbol.op, symbol.op in ids
         result = f".{symbol.index}" if len(op.outputs) > 1 else ""
-        label = f"{op.type}{result} [id {ids.setdefault(op, _letters(len(ids)))}] '{op.name}' {symbol.type}"
+        label = f"{op.type}{result} [id {ids.setdefault(op, letters(len(ids), 'A'))}] '{op.name}' {symbol.type}"
         lines.append(f"{indent}{label}")
         if known and op.inputs:
             lines.append(f"{indent} |...")
         elif not known:
             stack += [(operand, f"{indent} |") for operand in reversed(op.inputs)]
     return "\n".join(lines)
-
-
-def _letters(index: int) -> str:
-    letters = ""
-    while index >= 0:
-        letters, index = chr(ord("A") + index % 26) + letters, index // 26 - 1
-    return letters
 
 
 def pp(symbol: Symbol) -> str:
