@@ -300,11 +300,6 @@ class Graph:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     @property
-    def placeholders(self) -> tuple[Symbol, ...]:
-        """All placeholders, in the order in which they were made."""
-        return tuple(op.outputs[0] for op in self.operations if op.type == "placeholder")
-
-    @property
     def variables(self) -> tuple[Symbol, ...]:
         """All variables, in the order in which they were made."""
         return tuple(op.outputs[0] for op in self.operations if op.type == "variable")
