@@ -150,11 +150,9 @@ def scan_backward(eqn, kept, cts, wanted):
 
 
 def while_reached(eqn, wanted):
-    body, num_cond = eqn.params["body_jaxpr"].jaxpr, eqn.params["cond_nconsts"]
-    consts, init = (
-        wanted[num_cond : num_cond + eqn.params["body_nconsts"]],
-        wanted[num_cond + eqn.params["body_nconsts"] :],
-    )
+    body, start = eqn.params["body_jaxpr"].jaxpr, eqn.params["cond_nconsts"]
+    end = start + eqn.params["body_nconsts"]
+    consts, init = wanted[start:end], wanted[end:]
     return fixed_point(lambda carry: reached(body, [*consts, *carry]), init)
 
 
