@@ -7,7 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from twograd.rules import linear
-from twograd.rules.shape import unlisted
+from twograd.rules.common import unlisted
 
 from .checks import Case, agree, check, compl, each, jax_vjp, our_vjp, real
 

@@ -7,7 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from twograd.rules.shape import unlisted
+from twograd.rules.common import unlisted
 
 from .checks import Case, check, compl, our_vjp, real
 

@@ -16,7 +16,7 @@ from twograd._arguments import zero_gradient
 from twograd._compat import bind_again, body_of, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward
 from twograd.errors import NoRule
 from twograd.graph.transform import backward_pass, evaluate, forward_pass, reached
-from twograd.rules.shape import unlisted
+from twograd.rules.common import unlisted
 from twograd.rules.windows import elements, window_axes
 
 BODY = "body"  # the scope of equations that come from inside a call

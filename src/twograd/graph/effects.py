@@ -9,7 +9,7 @@ from jax.extend.core import ClosedJaxpr, primitives
 from twograd import rules
 from twograd.graph.calls import BODY
 from twograd.graph.transform import backward_pass, forward_pass
-from twograd.rules.shape import unlisted
+from twograd.rules.common import unlisted
 
 
 def body_rule(name):

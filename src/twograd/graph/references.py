@@ -15,7 +15,7 @@ from twograd.errors import NoRule
 from twograd.graph.calls import BODY
 from twograd.graph.passes.report import map_bodies
 from twograd.graph.transform import backward_pass, forward_pass
-from twograd.rules.shape import unlisted
+from twograd.rules.common import unlisted
 
 CUSTOM = {primitives.custom_jvp_call_p, primitives.custom_vjp_call_p}
 

@@ -17,7 +17,7 @@ from twograd import rules
 from twograd._compat import bind_shard_map, keeping_spec, unmentioned_axes
 from twograd.graph.calls import BODY
 from twograd.graph.transform import backward_pass, forward_pass
-from twograd.rules.shape import unlisted
+from twograd.rules.common import unlisted
 
 
 @dataclass(frozen=True, eq=False)

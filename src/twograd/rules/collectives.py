@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.lax import all_to_all, broadcast_in_dim, full_like, select
 
+from twograd.rules.common import unlisted
 from twograd.rules.registry import refused, vjp
-from twograd.rules.shape import unlisted, zeros
+from twograd.rules.shape import zeros
 
 all_gather_reduced_p = unlisted["all_gather_reduced"]
 reduce_scatter_p = unlisted["reduce_scatter"]

@@ -4,6 +4,11 @@ import jax
 import numpy as np
 from jax.lax import eq, full_like, real, select
 
+from twograd._compat import differentiable_primitives
+
+unlisted = {primitive.name: primitive for primitive in differentiable_primitives()}
+"""By name, the primitives that ``jax.lax`` does not export."""
+
 
 def constant(x, value):
     """``value`` as a rank-0 constant of the dtype of ``x``; lax's n-ary primitives broadcast rank-0 operands."""

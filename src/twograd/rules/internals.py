@@ -5,8 +5,8 @@ They are here so that the table says of every primitive that JAX has a derivativ
 
 from jax import lax
 
+from twograd.rules.common import unlisted
 from twograd.rules.registry import nondifferentiable, refused
-from twograd.rules.shape import unlisted
 
 IN_NO_PROGRAM = "a program that is traced has none, so it was bound by hand; call the public function instead"
 

@@ -31,9 +31,8 @@ from jax.lax import (
     unstack,
 )
 
-from twograd.rules.common import constant, real_if
+from twograd.rules.common import constant, real_if, unlisted
 from twograd.rules.registry import vjp
-from twograd.rules.shape import unlisted
 
 
 def as_operand(ct, aval):

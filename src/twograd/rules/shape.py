@@ -24,12 +24,8 @@ from jax.lax import (
     unstack,
 )
 
-from twograd._compat import differentiable_primitives
-from twograd.rules.common import constant, where
+from twograd.rules.common import constant, unlisted, where
 from twograd.rules.registry import vjp
-
-unlisted = {primitive.name: primitive for primitive in differentiable_primitives()}
-"""By name, the primitives that ``jax.lax`` does not export."""
 
 
 def zeros(aval):
