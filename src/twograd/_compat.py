@@ -57,6 +57,7 @@ __all__ = [
     "keeping_spec",
     "keeps",
     "lasts",
+    "like_varying",
     "line_of",
     "literal",
     "makes_references",
@@ -427,6 +428,15 @@ def keeping_spec(eqn: JaxprEqn) -> Callable[[Any], Any]:
     mesh, check = eqn.params["mesh"], eqn.params["check_vma"]
     names = _shard_map._all_newly_manual_mesh_names(mesh, eqn.params["newly_manual_axes"])
     return lambda aval: aval.nospec(mesh, check, names)
+
+
+def like_varying(value: Any, aval: Any) -> Any:
+    """``value``, the same on all devices of a ``shard_map``, cast to differ along the axes that ``aval`` differs along.
+
+    Nothing moves. Where types are tracked, operands have to differ along the same axes.
+    """
+    axes = tuple(aval.mat.varying) if isinstance(aval, _core.ShapedArray) else ()
+    return jax.lax.pcast(value, axes, to="varying") if axes else value
 
 
 def varies(aval: Any) -> bool:

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, primitives
 from jax.tree_util import tree_leaves, tree_structure, tree_unflatten
 
 from twograd import rules
-from twograd._compat import bind_again, consts_as_inputs, keeps, lasts, new_jaxpr
+from twograd._compat import consts_as_inputs, keeps, lasts
 from twograd.graph.split import part_of, split_once
 from twograd.graph.transform import evaluate, reached
 
@@ -29,11 +29,9 @@ def remat_forward(eqn, operands, wanted):
     again, inputs, kept = cut(split.forward, [atoms[i] for i in split.saved], allowed, told)
     outs = body.outvars[:num_outs]
     further = [var for var in kept if var not in outs]
-    if further:
-        forward = ClosedJaxpr(new_jaxpr(body, outvars=[*outs, *further]), split.forward.consts)
-        results = bind(eqn, forward, operands, eqn.params["prevent_cse"])
-    else:
-        results = bind_again(eqn, operands)
+    # The body as its rules compute it, custom ones too: what differentiates again differentiates that, as in JAX.
+    forward = part_of(split.forward, body.invars, body.eqns, [*outs, *further])
+    results = bind(eqn, forward, operands, eqn.params["prevent_cse"])
     values = [results[[*outs, *further].index(var)] for var in kept]
     spaces = [allowed[var] for var in kept]
     values = [jax.device_put(v, space[0]) if space else v for v, space in zip(values, spaces, strict=True)]

@@ -24,7 +24,7 @@ from jax.lax import (
     unstack,
 )
 
-from twograd._compat import differentiable_primitives
+from twograd._compat import differentiable_primitives, like_varying
 from twograd.rules.common import constant, where
 from twograd.rules.registry import vjp
 
@@ -33,8 +33,8 @@ unlisted = {primitive.name: primitive for primitive in differentiable_primitives
 
 
 def zeros(aval):
-    """Zeros of the type ``aval``."""
-    return full(aval.shape, 0, aval.dtype, sharding=aval.sharding)
+    """Zeros of the type ``aval``, as varied over the devices of a ``shard_map`` as its values are."""
+    return like_varying(full(aval.shape, 0, aval.dtype, sharding=aval.sharding), aval)
 
 
 def filled(cts, avals):
