@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from graph.same import raises, same
@@ -156,7 +157,7 @@ def custom_in_scan(b):
 
 def named_in_scan(b):
     policy = jax.checkpoint_policies.save_only_these_names("sine")
-    step = jax.checkpoint(lambda c: jax.ad_checkpoint.checkpoint_name(jnp.sin(c), "sine") * b, policy=policy)
+    step = jax.checkpoint(lambda c: checkpoint_name(jnp.sin(c), "sine") * b, policy=policy)
     return lax.scan(lambda c, _: (step(c), None), b, None, 3)[0]
 
 
