@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_structure
 
 from twograd.rules import carries_gradient
+from twograd.rules.shape import zeros
 
 
 def check_callable(f: Any, name: str) -> None:
@@ -67,5 +67,5 @@ def check_scalar(value: Any, holomorphic: bool) -> None:
 def zero_gradient(aval: Any) -> Any:
     """The zero cotangent of a value of type ``aval``; of dtype ``float0`` where it has no derivative, as in JAX."""
     if carries_gradient(aval):
-        return jnp.zeros(aval.shape, aval.dtype)
+        return zeros(aval)
     return np.zeros(aval.shape, jax.dtypes.float0)

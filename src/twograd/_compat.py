@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax._src import config as _config
 from jax._src import core as _core
+from jax._src import effects as _effects
 from jax._src import literals as _literals
 from jax._src import shard_map as _shard_map
 from jax._src import source_info_util as _source_info_util
@@ -55,6 +56,8 @@ __all__ = [
     "is_user_file",
     "keeping_spec",
     "keeps",
+    "lasts",
+    "like_varying",
     "line_of",
     "literal",
     "makes_references",
@@ -358,7 +361,7 @@ def custom_vjp_backward(params: dict[str, Any], residuals: Sequence[Any], cts: S
             for ct, aval in zip(cts, avals, strict=True)
         ]
     with jax.ensure_compile_time_eval():  # a constant, which the user's rule may index by a tracer
-        residuals = [jax.numpy.asarray(x) if np.ndim(x) and not isinstance(x, jax.Array) else x for x in residuals]
+        residuals = [jax.numpy.asarray(x) if isinstance(x, np.ndarray) and np.ndim(x) else x for x in residuals]
     results = params["bwd"].call_wrapped(*residuals, *cts)
     return [None if isinstance(ct, (_ad.Zero, jax.custom_derivatives.SymbolicZero)) else ct for ct in results]
 
@@ -372,6 +375,17 @@ def keeps(verdict: Any) -> tuple[bool, tuple[Any, Any] | None]:
     if isinstance(case, _partial_eval.Offloadable):
         return True, (_core.mem_kind_to_space(case.dst), _core.mem_kind_to_space(case.src))
     return isinstance(case, _partial_eval.SaveableType), None
+
+
+def lasts(effects: Any) -> bool:
+    """Whether what has these effects may not be evaluated again: it reads or writes references, or does more than tell.
+
+    JAX's list of what a ``jax.checkpoint`` may hold has references too, which it reads again.
+    """
+    return any(
+        isinstance(effect, _effects.JaxprInputEffect) or not _effects.remat_allowed_effects.contains(effect)
+        for effect in effects
+    )
 
 
 # --- shard_map --------------------------------------------------------------------------------------------------------
@@ -414,6 +428,15 @@ def keeping_spec(eqn: JaxprEqn) -> Callable[[Any], Any]:
     mesh, check = eqn.params["mesh"], eqn.params["check_vma"]
     names = _shard_map._all_newly_manual_mesh_names(mesh, eqn.params["newly_manual_axes"])
     return lambda aval: aval.nospec(mesh, check, names)
+
+
+def like_varying(value: Any, aval: Any) -> Any:
+    """``value``, the same on all devices of a ``shard_map``, cast to differ along the axes that ``aval`` differs along.
+
+    Nothing moves. Where types are tracked, operands have to differ along the same axes.
+    """
+    axes = tuple(aval.mat.varying) if isinstance(aval, _core.ShapedArray) else ()
+    return jax.lax.pcast(value, axes, to="varying") if axes else value
 
 
 def varies(aval: Any) -> bool:

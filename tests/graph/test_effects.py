@@ -1,5 +1,8 @@
 """Callbacks and calls: what is told happens once, what is asked for is refused, and bodies are walked."""
 
+from collections import Counter
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +26,139 @@ def test_what_is_printed_is_printed_once(capfd):
     same(graph.grad(f)(X), np.cos(X))
     jax.effects_barrier()
     assert capfd.readouterr().out.count("first") == 1
+
+
+def told_in_a_checkpoint(tell, x):
+    def body(x):
+        y = jnp.sin(x)
+        tell(y[0])
+        return jnp.sum(jnp.cos(y))
+
+    return jax.checkpoint(body)(x)
+
+
+def told_in_a_checkpoint_that_keeps(tell, x):
+    def body(x):
+        y = jnp.sin(x)
+        tell(y[0])
+        return jnp.sum(jnp.cos(y))
+
+    return jax.checkpoint(body, policy=jax.checkpoint_policies.everything_saveable)(x)
+
+
+def told_in_a_scan(tell, x):
+    def step(c, y):
+        c = jnp.sin(c * y)
+        tell(c)
+        return c, None
+
+    return lax.scan(step, x[0], x)[0]
+
+
+def told_in_checkpoints_in_a_scan(tell, x):
+    @jax.checkpoint
+    def step(c, y):
+        c = jnp.sin(c * y)
+        tell(c)
+        return c, None
+
+    return lax.scan(step, x[0], x)[0]
+
+
+def told_in_a_branch(tell, x):
+    def branch(x):
+        y = jnp.sin(x[0])
+        tell(y)
+        return y**2
+
+    return lax.cond(x[0] > 0, branch, lambda x: x[0], x) + lax.cond(x[0] < 0, branch, lambda x: x[1], x)
+
+
+def told_in_a_branch_in_a_checkpoint(tell, x):
+    return jax.checkpoint(lambda x: told_in_a_branch(tell, x))(x)
+
+
+def told_in_a_custom_rule(tell, x):
+    @jax.custom_vjp
+    def f(x):
+        tell(x)
+        return jnp.sin(x)
+
+    def forward(x):
+        tell(x)
+        return jnp.sin(x), x
+
+    def backward(x, ct):
+        tell(ct)
+        return (ct * jnp.cos(x),)
+
+    f.defvjp(forward, backward)
+    return f(x[0]) ** 2
+
+
+# How often it is told on the way to a gradient of four elements. A checkpoint tells again, as in JAX.
+TELLING = {
+    told_in_a_checkpoint: 2,
+    told_in_a_checkpoint_that_keeps: 1,
+    told_in_a_scan: 4,
+    told_in_checkpoints_in_a_scan: 8,
+    told_in_a_branch: 1,
+    told_in_a_branch_in_a_checkpoint: 2,
+    told_in_a_custom_rule: 2,
+}
+
+
+def test_it_is_told_as_often_as_by_jax():
+    told = Counter()
+
+    def everything(x):
+        def teller(*key):
+            return partial(jax.debug.callback, lambda value: told.update([key]))
+
+        return [
+            [engine.grad(partial(f, teller(engine.__name__, f.__name__)))(x) for f in TELLING]
+            for engine in (graph, jax)
+        ]
+
+    ours, theirs = jax.jit(everything)(X)
+    jax.effects_barrier()
+    same(ours, theirs)
+    for f, count in TELLING.items():
+        assert told["jax", f.__name__] == told["twograd.graph", f.__name__] == count, f
+
+
+def test_a_callback_in_a_scan_happens_in_each_step_though_jax_drops_it():
+    told = []
+
+    def f(x):
+        def step(c, y):
+            c = jnp.sin(c * y)
+            io_callback(lambda value: told.append(float(value)), None, lax.stop_gradient(c))
+            return c, None
+
+        return lax.scan(step, x[0], x)[0]
+
+    expected = jax.grad(lambda x: lax.scan(lambda c, y: (jnp.sin(c * y), None), x[0], x)[0])
+    same(jax.jit(graph.grad(f))(X), expected(X))
+    jax.effects_barrier()
+    assert len(told) == len(X)
+
+
+def test_a_callback_in_a_checkpoint_is_not_called_again():
+    """JAX refuses callbacks there."""
+    told = []
+
+    @jax.checkpoint
+    def f(x):
+        io_callback(lambda value: told.append(float(value)), None, lax.stop_gradient(x[0]))
+        return lax.cond(x[0] > 0, lambda x: asked(x[0]) * jnp.sin(x[1]), lambda x: x[0], x)
+
+    def asked(value):
+        return io_callback(lambda value: told.append(value) or value, jax.typeof(value), lax.stop_gradient(value))
+
+    same(jax.jit(graph.grad(f))(X), np.array([0, X[0] * np.cos(X[1]), 0, 0], np.float32))
+    jax.effects_barrier()
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize("callback", [jax.pure_callback, io_callback])

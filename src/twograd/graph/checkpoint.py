@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Var, primitives
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, primitives
 from jax.tree_util import tree_leaves, tree_structure, tree_unflatten
 
 from twograd import rules
-from twograd._compat import bind_again, consts_as_inputs, keeps, new_jaxpr
+from twograd._compat import consts_as_inputs, keeps, lasts
 from twograd.graph.split import part_of, split_once
 from twograd.graph.transform import evaluate, reached
 
@@ -25,15 +25,13 @@ def remat_forward(eqn, operands, wanted):
     split = split_once(ClosedJaxpr(eqn.params["jaxpr"], ()), wanted)
     body, num_outs = split.forward.jaxpr, len(eqn.outvars)
     atoms = [*body.invars, *body.outvars]
-    allowed = allowed_values(body, eqn.params["policy"])
-    again, inputs, kept = cut(split.forward, [atoms[i] for i in split.saved], allowed)
+    allowed, told = allowed_values(body, eqn.params["policy"])
+    again, inputs, kept = cut(split.forward, [atoms[i] for i in split.saved], allowed, told)
     outs = body.outvars[:num_outs]
     further = [var for var in kept if var not in outs]
-    if further:
-        forward = ClosedJaxpr(new_jaxpr(body, outvars=[*outs, *further]), split.forward.consts)
-        results = bind(eqn, forward, operands, eqn.params["prevent_cse"])
-    else:
-        results = bind_again(eqn, operands)
+    # The body as its rules compute it, custom ones too: what differentiates again differentiates that, as in JAX.
+    forward = part_of(split.forward, body.invars, body.eqns, [*outs, *further])
+    results = bind(eqn, forward, operands, eqn.params["prevent_cse"])
     values = [results[[*outs, *further].index(var)] for var in kept]
     spaces = [allowed[var] for var in kept]
     values = [jax.device_put(v, space[0]) if space else v for v, space in zip(values, spaces, strict=True)]
@@ -67,29 +65,39 @@ def bind(eqn, closed, operands, prevent_cse, **params):
     return list(eqn.primitive.bind(*closed.consts, *operands, **params))
 
 
-def allowed_values(jaxpr: Jaxpr, policy: Callable[..., Any] | None) -> dict[Var, tuple[Any, Any] | None]:
-    """The values of ``jaxpr`` that the policy allows to be kept, each with the memory spaces to move between, or None.
+def allowed_values(
+    jaxpr: Jaxpr, policy: Callable[..., Any] | None
+) -> tuple[dict[Var, tuple[Any, Any] | None], list[JaxprEqn]]:
+    """The values of ``jaxpr`` that may be kept, each with the memory spaces to move between, or None.
 
-    What ``checkpoint_name`` names is its operand: whoever reads that need not compute it again either.
+    The policy allows some. What ``checkpoint_name`` names is its operand: whoever reads that need not compute it again
+    either. What an equation with a lasting effect yields has to be kept: a reference that is read again may have been
+    written to. The other list are the equations that only tell, as ``jax.debug.print`` does, and do so again, as in
+    JAX, unless the policy says otherwise.
     """
     allowed: dict[Var, tuple[Any, Any] | None] = {}
-    if policy is None:
-        return allowed
+    told = []
     for eqn in jaxpr.eqns:
-        keep, spaces = keeps(policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params))
-        if keep:
+        keep, spaces = False, None
+        if policy is not None:
+            keep, spaces = keeps(policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params))
+        if lasts(eqn.effects):
+            allowed.update(dict.fromkeys(eqn.outvars))
+        elif keep:
             named = eqn.invars if eqn.primitive is primitives.name_p else eqn.outvars
             allowed.update((atom, spaces) for atom in named if isinstance(atom, Var))
-    return allowed
+        elif eqn.effects and not eqn.outvars:
+            told.append(eqn)
+    return allowed, told
 
 
 def cut(
-    closed: ClosedJaxpr, named: Sequence[Var], allowed: Collection[Var]
+    closed: ClosedJaxpr, named: Sequence[Var], allowed: Collection[Var], told: Collection[JaxprEqn]
 ) -> tuple[ClosedJaxpr, list[int], list[Var]]:
     """A program that computes the ``named`` values of ``closed`` again; which inputs and ``allowed`` values it takes.
 
     Walks back from the named values, no further than to allowed ones. What an equation yields that must be evaluated
-    anyway, for another of its results, need not be kept.
+    anyway, for another of its results, need not be kept. The equations ``told`` are evaluated again too.
     """
     inputs = closed.jaxpr.invars
     allowed = set(allowed) - set(inputs)
@@ -97,7 +105,7 @@ def cut(
     given = dict.fromkeys(var for var in named if var in allowed)
     eqns = []
     for eqn in reversed(closed.eqns):
-        if any(var in needed for var in eqn.outvars):
+        if any(var in needed for var in eqn.outvars) or any(eqn is other for other in told):
             eqns.append(eqn)
             for var in eqn.outvars:
                 given.pop(var, None)

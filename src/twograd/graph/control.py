@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Var, primitives
 from jax.tree_util import tree_leaves, tree_structure, tree_unflatten
@@ -22,6 +21,7 @@ from twograd._compat import bind_again, new_jaxpr
 from twograd.errors import NotReversible
 from twograd.graph.split import part_of, split_once
 from twograd.graph.transform import evaluate, reached
+from twograd.rules.shape import zeros
 
 # --- scan: the tape of a loop is a stack ------------------------------------------------------------------------------
 
@@ -205,9 +205,7 @@ def cond_forward(eqn, operands, wanted):
             outs = evaluate(split.forward.jaxpr, split.forward.consts, values)
             values = [*values, *outs]
             filled = [
-                lax.convert_element_type(values[value_in[slot]], aval.dtype)
-                if slot in value_in
-                else jnp.zeros(aval.shape, aval.dtype)
+                lax.convert_element_type(values[value_in[slot]], aval.dtype) if slot in value_in else zeros(aval)
                 for slot, aval in enumerate(slots)
             ]
             return outs[:num_outs] + filled

@@ -11,6 +11,7 @@ import jax
 from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
+from jax.ref import AbstractRef
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from twograd._compat import new_jaxpr
@@ -57,12 +58,15 @@ def split_once(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
     jaxpr = closed.jaxpr
     leaves: list[Any] = []
     structure: Any = None
+    references: dict[int, int] = {}
 
     def forward(*operands):
-        nonlocal leaves, structure
+        nonlocal leaves, structure, references
         outs, applications = forward_pass(jaxpr, closed.consts, operands, wanted)
         leaves, structure = tree_flatten(applications)
-        return outs, [leaf for leaf in leaves if isinstance(leaf, Tracer)]
+        # A reference can be no result. It need not be one: those that are left here are operands.
+        references = {id(value): i for i, value in enumerate(operands) if isinstance(jax.typeof(value), AbstractRef)}
+        return outs, [leaf for leaf in leaves if isinstance(leaf, Tracer) and id(leaf) not in references]
 
     # A custom rule computes again what the program computed already; merged, it is no new intermediate.
     traced, _ = cse(jax.make_jaxpr(forward)(*closed.in_avals))
@@ -78,7 +82,14 @@ def split_once(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
         if eqn.primitive is lax.convert_element_type_p and eqn.invars[0].aval.dtype == eqn.outvars[0].aval.dtype
     }
     sources: list[Any] = []
-    for atom in residuals:
+    remaining = iter(residuals)
+    for leaf in leaves:
+        if not isinstance(leaf, Tracer):
+            continue
+        if id(leaf) in references:
+            sources.append(references[id(leaf)])
+            continue
+        atom = next(remaining)
         if not isinstance(atom, Literal):
             atom = strong.get(atom, atom)
         if isinstance(atom, Literal):

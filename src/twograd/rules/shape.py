@@ -24,13 +24,14 @@ from jax.lax import (
     unstack,
 )
 
+from twograd._compat import like_varying
 from twograd.rules.common import constant, unlisted, where
 from twograd.rules.registry import vjp
 
 
 def zeros(aval):
-    """Zeros of the type ``aval``."""
-    return full(aval.shape, 0, aval.dtype, sharding=aval.sharding)
+    """Zeros of the type ``aval``, as varied over the devices of a ``shard_map`` as its values are."""
+    return like_varying(full(aval.shape, 0, aval.dtype, sharding=aval.sharding), aval)
 
 
 def filled(cts, avals):
