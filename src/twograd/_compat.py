@@ -40,6 +40,7 @@ __all__ = [
     "bind_shard_map",
     "body_of",
     "call_jaxpr",
+    "called_here",
     "check_leaks",
     "consts_as_inputs",
     "custom_jvp_jaxpr",
@@ -185,7 +186,15 @@ def body_of(eqn: JaxprEqn) -> Jaxpr:
     file = body.debug_info.func_filename
     if file is not None and _source_info_util.is_user_filename(file):
         return body
-    traceback = eqn.source_info.traceback
+    return _at(body, eqn.source_info.traceback)
+
+
+def called_here(body: Jaxpr) -> Jaxpr:
+    """``body`` with the line of the running call in its equations, which know of none."""
+    return _at(body, _source_info_util.current().traceback)
+
+
+def _at(body: Jaxpr, traceback: Any) -> Jaxpr:
     eqns = [inner.replace(source_info=inner.source_info.replace(traceback=traceback)) for inner in body.eqns]
     return body.replace(eqns=eqns)
 

@@ -32,6 +32,7 @@ from twograd._compat import (
     standing,
 )
 from twograd.errors import ParseError
+from twograd.graph.custom import CUSTOM, apply_parts, mismatch, shapes
 from twograd.graph.text import default_names, digest, type_of, usual
 
 ENUMS = {
@@ -106,6 +107,20 @@ class Equation:
 
 
 @dataclass
+class Rule:
+    """A named derivative rule. ``parts`` are filled when a call of it is read for the first time, in their order.
+
+    So the rule of a function may call that function: what is called is known by then.
+    """
+
+    at: Token
+    start: int
+    end: int = 0
+    primitive: Primitive | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class Block:
     """One jaxpr, as it stands in a text."""
 
@@ -129,6 +144,9 @@ def parse(text: str, constants: Mapping[str, Any] | Iterable[Any] = ()) -> tuple
         raise reader.wrong(at, "a program starts with its name")
     block = reader.block()
     reader.skip_lines()
+    while reader.take("rule"):
+        reader.skip_rule()
+        reader.skip_lines()
     if reader.peek().kind != "end":
         raise reader.wrong(reader.peek(), "here the program has ended")
     closed = build(block)
@@ -150,6 +168,43 @@ class Reader:
         self.primitives = primitives_by_name()
         self._tokens = list(tokens(text, line, column))
         self._at = 0
+        self._rules = dict(self._find_rules())
+
+    def _find_rules(self) -> Iterable[tuple[str, Rule]]:
+        """Where the rules stand that follow on the program, which calls them."""
+        depth = 0
+        for at, token in enumerate(self._tokens):
+            depth += (token.kind == "sign") * ((token.text in "{[(") - (token.text in "}])"))
+            if at and depth == 0 and (token.kind, token.text) == ("word", "rule"):
+                name = self._tokens[at + 1]
+                yield name.text, Rule(name, at + 2)
+
+    def rule(self, name: Token) -> Rule:
+        """The rule of this name, which is read now if it has not been."""
+        rule = self._rules.get(name.text)
+        if rule is None:
+            raise ParseError(name.line, name.column, f"no rule is called {name.text!r}")
+        if rule.primitive is None:
+            back, self._at = self._at, rule.start
+            self.expect("=")
+            at = self.kind("word", "the name of a primitive")
+            rule.primitive = self.primitives.get(at.text)
+            if rule.primitive not in CUSTOM:
+                raise self.wrong(at, f"a rule is of {' or '.join(map(str, CUSTOM))}")
+            self.expect("[")
+            self.parameters(at.text, rule.parts, {})
+            rule.end, self._at = self._at, back
+            if problem := mismatch(rule.primitive, rule.parts):
+                raise ParseError(rule.at.line, rule.at.column, f"rule {name.text}: {problem}")
+        return rule
+
+    def skip_rule(self) -> None:
+        """Reads the rule that begins here, and goes to its end."""
+        name = self.kind("word", "the name of a rule")
+        rule = self.rule(name)
+        if rule.at is not name:
+            raise ParseError(name.line, name.column, f"two rules are called {name.text!r}")
+        self._at = rule.end
 
     def peek(self, ahead: int = 0) -> Token:
         return self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
@@ -281,17 +336,7 @@ class Reader:
         params: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         if self.take("["):
-            self.skip_lines()
-            while not self.take("]"):
-                of = settings if self.take("@") else params
-                key = self.kind("word", "the name of a parameter").text
-                self.expect("=")
-                of[key] = self.value(at.text)
-                self.skip_lines()
-                if not self.take(","):
-                    self.expect("]")
-                    break
-                self.skip_lines()
+            self.parameters(at.text, params, settings)
         operands = []
         while self.peek().kind not in ("newline", "comment", "end") and self.peek().text != "in":
             operands.append(self.atom())
@@ -299,6 +344,20 @@ class Reader:
         if "jaxpr" in params and at.text == "reduce":
             params["computation"] = jaxpr_as_fun(params["jaxpr"])
         return Equation(at, results, primitive, params, operands, settings)
+
+    def parameters(self, of: str, params: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Reads what stands in an equation's brackets into ``params``, and of names with an @ into ``settings``."""
+        self.skip_lines()
+        while not self.take("]"):
+            found = settings if self.take("@") else params
+            key = self.kind("word", "the name of a parameter").text
+            self.expect("=")
+            found[key] = self.rule(self.kind("word", "the name of a rule")) if key == "rule" else self.value(of)
+            self.skip_lines()
+            if not self.take(","):
+                self.expect("]")
+                break
+            self.skip_lines()
 
     def atom(self) -> Any:
         if self.peek().kind == "word" and self.peek(1).kind != "type" and self.peek().text not in (*WORDS, "complex"):
@@ -488,8 +547,11 @@ def bind(eqn: Equation, operands: list[Any]) -> list[Any]:
     setting = jax.threefry_partitionable(partitionable) if partitionable is not True else nullcontext()
     try:
         with standing(*origin(eqn.origin)), setting:
-            params = eqn.primitive.get_bind_params(eqn.params)
-            results = eqn.primitive.bind(*operands, **params)
+            if isinstance(rule := eqn.params.get("rule"), Rule):
+                results = call(eqn, rule, operands)
+            else:
+                params = eqn.primitive.get_bind_params(eqn.params)
+                results = eqn.primitive.bind(*operands, **params)
     except ParseError:
         raise
     except Exception as error:
@@ -502,6 +564,18 @@ def bind(eqn: Equation, operands: list[Any]) -> list[Any]:
         problem = f"{eqn.primitive} returns {', '.join(found)} here, not {', '.join(said)}"
         raise ParseError(eqn.at.line, eqn.at.column, problem)
     return results
+
+
+def call(eqn: Equation, rule: Rule, operands: list[Any]) -> list[Any]:
+    """Calls the function that has this rule."""
+    if eqn.primitive is not rule.primitive:
+        raise TypeError(f"{rule.at.text} is a rule of {rule.primitive}")
+    if "call_jaxpr" not in rule.parts:
+        raise TypeError(f"the call_jaxpr of {rule.at.text} must stand before what calls it")
+    said, found = rule.parts["call_jaxpr"].in_avals, [jax.typeof(operand) for operand in operands]
+    if shapes(said) != shapes(found):
+        raise TypeError(f"{rule.at.text} takes {shapes(said)}, not {shapes(found)}")
+    return apply_parts(rule.primitive, rule.at.text, rule.parts, operands)
 
 
 def origin(comment: str | None) -> tuple[list[tuple[bool, str]], tuple[str, int, str] | None]:

@@ -2,8 +2,9 @@
 
 What flows in: a graph. What flows out: a text that says everything, so that :mod:`twograd.graph.parse` reads it back.
 Read :func:`format_graph`. What differs from JAX's own notation: ``~f32[]`` is a weak type, a jaxpr that is not closed
-is ``open { lambda ...``, constants stand with their values, strings have quotes, and parameters at their usual value
-(:data:`USUAL`) are left out.
+is ``open { lambda ...``, constants stand with their values, strings have quotes, parameters at their usual value
+(:data:`USUAL`) are left out, and a call with a derivative rule of its own has ``rule=NAME``: what is called, and its
+rule as jaxprs, stand once at the end, as ``rule NAME = ...``.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, primitives
 
 from twograd import _trees
 from twograd._compat import RANDOM_IMPLEMENTATIONS, partitionable, plain_jit_params, scope_of, stack_of, user_line
+from twograd.graph.custom import Parts, Rules
 
 if TYPE_CHECKING:
     from twograd.graph.graph import Graph
@@ -58,9 +60,18 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
 
     With ``provenance`` a line of the program ends with its source line; one of a derivative with the forward equation
     whose rule emitted it (``<- sin.3`` is equation number 3, a sin) and that equation's source line. Comments at the
-    top say which input is which, and the structure of arguments and results where these are not plain.
+    top say which input is which, and the structure of arguments and results where these are not plain. Rules follow;
+    these have no provenance, as calls from several lines share them.
     """
     names = Names()
+
+    def parts_text(parts: Parts) -> str:
+        def body(jaxpr: Any) -> str:
+            return _block(jaxpr, Names(), [], False, "  ", rules)
+
+        return ",\n".join(f"  {key}={_param(value, body)}" for key, value in parts.items())
+
+    rules = Rules(parts_text)
     jaxpr = graph.jaxpr.jaxpr
     head = [f"    # {names[var]} is {label}".rstrip() for var, label in zip(jaxpr.invars, graph.inputs, strict=True)]
     called: Any = _trees.to_plain(graph.in_tree)
@@ -76,7 +87,8 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
     if graph.outputs != default_names(graph.out_tree):
         head.append(f"    # returns {json.dumps(list(graph.outputs))}")
     name = graph.name if graph.name.replace("<lambda>", "f").isidentifier() else json.dumps(graph.name)
-    return f"{name} {_block(graph.jaxpr, names, head, provenance, '')}"
+    text = f"{name} {_block(graph.jaxpr, names, head, provenance, '', rules)}"
+    return text + "".join(f"\n\nrule {rule.name} = {rule.primitive}[\n{rule.text}\n]" for rule in rules.named)
 
 
 def flat(count: int) -> list[Any]:
@@ -222,7 +234,9 @@ def summary(body: Any) -> str:
     return f"{{{len(getattr(body, 'jaxpr', body).eqns)} equations}}"
 
 
-def _block(body: ClosedJaxpr | Jaxpr, names: Names, head: list[str], provenance: bool, indent: str) -> str:
+def _block(
+    body: ClosedJaxpr | Jaxpr, names: Names, head: list[str], provenance: bool, indent: str, rules: Rules
+) -> str:
     """``{ lambda constants; inputs. let equations in (results) }``."""
     jaxpr = body.jaxpr if isinstance(body, ClosedJaxpr) else body
     inputs = " ".join(names.binder(var) for var in jaxpr.invars)
@@ -236,10 +250,10 @@ def _block(body: ClosedJaxpr | Jaxpr, names: Names, head: list[str], provenance:
     deeper = indent + "      "
 
     def inner(body: Any) -> str:
-        return _block(body, Names(), [], provenance, deeper + "  ")
+        return _block(body, Names(), [], provenance, deeper + "  ", rules)
 
     for index, eqn in enumerate(jaxpr.eqns):
-        line = f"{indent}{index:>{width + 2}}  {equation_text(eqn, names, inner, deeper)}"
+        line = f"{indent}{index:>{width + 2}}  {equation_text(eqn, names, inner, deeper, rules)}"
         last = len(line) - line.rfind("\n") - 1
         origin = origin_text(eqn) if provenance else ""
         lines.append(f"{line}{' ' * max(COMMENT_COLUMN - last, 0)}  {origin}" if origin else line)
@@ -248,15 +262,26 @@ def _block(body: ClosedJaxpr | Jaxpr, names: Names, head: list[str], provenance:
     return "\n".join(lines)
 
 
-def equation_text(eqn: JaxprEqn, names: Names, body: Callable[[Any], str] = summary, indent: str = "") -> str:
-    """An equation; ``body`` writes the jaxprs in it, by default as no more than how many equations they have."""
+def equation_text(
+    eqn: JaxprEqn,
+    names: Names,
+    body: Callable[[Any], str] = summary,
+    indent: str = "",
+    rules: Rules | None = None,
+) -> str:
+    """An equation; ``body`` writes the jaxprs in it, by default as no more than how many equations they have.
+
+    With ``rules`` a call with a derivative rule of its own has the name of that in place of parameters.
+    """
     operands = " ".join(names[atom] for atom in eqn.invars)
     omitted = usual(eqn.primitive.name, eqn.params)
+    rule = rules.name(eqn) if rules else None
     params = [
         f"{key}={_param(value, body)}"
-        for key, value in sorted(eqn.params.items())
+        for key, value in sorted([] if rule else eqn.params.items())
         if not (key in omitted and _equal(value, omitted[key])) and not (key == "computation" and callable(value))
     ]
+    params += [f"rule={rule}"] if rule else []
     params += [] if partitionable(eqn) else ["@threefry_partitionable=False"]
     between = f",\n{indent}  " if any("\n" in param for param in params) else ", "
     text = between.join(params)
