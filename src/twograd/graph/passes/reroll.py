@@ -12,6 +12,7 @@ same block, or so many blocks before (a carry), or outside; and outside the same
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, primitives
 
-from twograd._compat import bind_again, emitting, user_line
+from twograd._compat import bind_again, emitting, fresh_var, user_line
 from twograd.graph.passes.cost import MOVES, flops
 from twograd.graph.passes.cse import operand
 from twograd.graph.passes.dce import dce
@@ -441,7 +442,9 @@ class Rolling(Walk):
                 for slot in range(block.period)
                 for out, var in enumerate(program.eqns[block.at(j, slot)].outvars)
             }
-            self._program = program
+            self._rows = dict(program.rows_of)
+            self._gathered: dict[Var, list[Atom]] = {}
+            """Stacks of atoms from outside, that the first loop that reads them makes for all."""
             self._pieces: dict[Block, list[list[Piece]]] = {}
             self._demand(program, blocks)
             worth = [block for block in blocks if self._is_worth_it(program, block)]
@@ -478,12 +481,12 @@ class Rolling(Walk):
 
     def _is_worth_it(self, program: Program, block: Block) -> bool:
         """Whether the block computes enough for the numbers that must be copied, per repetition."""
-        copied = sum(
-            aval_of(piece.first).size
-            for pieces in self._pieces[block]
-            for piece in pieces
-            if piece.source is None and isinstance(piece.first, Var)
-        )
+        copied = 0
+        for piece in itertools.chain(*self._pieces[block]):
+            if piece.source is None:
+                copied += aval_of(piece.first).size
+            elif piece.source[0] in self._gathered and piece.length == len(self._gathered[piece.source[0]]):
+                copied += aval_of(piece.source[0]).size
         last = block.repetitions - 1
         copied += sum(aval_of(var).size for (_, j), var in block.single.items() if j != last)
         work = sum(map(flops, program.eqns[block.start : block.start + block.period]))
@@ -493,8 +496,8 @@ class Rolling(Walk):
         """The array that ``atom`` is a row of, and which row."""
         if isinstance(atom, Literal):
             return None
-        if atom in self._program.rows_of:
-            array, index = self._program.rows_of[atom]
+        if atom in self._rows:
+            array, index = self._rows[atom]
             return (array, aval_of(atom).shape), index
         if atom in self._owner:
             block, place, j = self._owner[atom]
@@ -529,6 +532,12 @@ class Rolling(Walk):
                     pieces[-1] = Piece(source, last.first, step, last.length + 1)
                     continue
             pieces.append(Piece(source, index))
+        if all(piece.source is None and isinstance(piece.first, Var) for piece in pieces) and len(set(atoms)) > 1:
+            aval = aval_of(atoms[0])
+            array = fresh_var(aval.update(shape=(len(atoms), *aval.shape)))
+            self._gathered[array] = atoms
+            self._rows.update((atom, (array, index)) for index, atom in enumerate(atoms))
+            return [Piece((array, aval.shape), 0, 1, len(atoms))]
         result = []
         for piece in pieces:
             if piece.length == 1 and len(atoms) > 1:
@@ -592,6 +601,10 @@ class Rolling(Walk):
             if piece.source is None:
                 return piece._replace(first=take(piece.first))
             array, shape = self._array_of(piece.source)
+            if array in self._gathered and array not in env:
+                atoms = [env.get(atom, atom) for atom in self._gathered[array]]
+                closed = jax.make_jaxpr(lambda *rows: lax.stack(rows))(*map(aval_of, atoms))
+                (env[array],) = self.splice(closed.jaxpr, closed.consts, atoms, lambda _: eqns[0].source_info)
             return piece._replace(source=(take(array), shape))
 
         counters: dict[tuple[int, ...], int] = {}
@@ -603,11 +616,11 @@ class Rolling(Walk):
         pieces = [[taken(piece) for piece in stack] for stack in self._pieces[block]]
         indexed: dict[int, tuple[Any, int]] = {}
         for row, (piece, *more) in enumerate(pieces):
-            if piece.source is not None and not more and (piece.first, piece.step) != (0, 1):
-                indexed[row] = (
-                    piece.source,
-                    counter(range(piece.first, piece.first + piece.step * piece.length, piece.step)),
-                )
+            if piece.source is None or more:
+                continue
+            numbers = range(piece.first, piece.first + piece.step * piece.length, piece.step)
+            if numbers != range(aval_of(given[piece.source[0]]).shape[0]):
+                indexed[row] = piece.source, counter(numbers)
         scanned = [row for row in range(len(pieces)) if row not in indexed]
         starts = {
             slot: [axis if isinstance(axis, int) else [counter(block.order(axis))] for axis in by_axis]
@@ -734,29 +747,29 @@ def stack_of(pieces: list[Piece], known: dict[Any, Any], constants: bool) -> Any
             continue
         array = in_rows(known[source[0]], source[1])
         low, high = sorted((first, first + (length - 1) * step))
-        part = lax.slice_in_dim(array, low, high + 1, abs(step))
+        part = array if high + 1 - low == len(array) else lax.slice_in_dim(array, low, high + 1, abs(step))
         parts.append(part if step > 0 else lax.rev(part, (0,)))
     return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
 
 
-TOGETHER = 24  # rows that are copied out of a stack by one kernel
+TOGETHER = 64  # rows that are copied out of a stack by one kernel
 
 
 @jax.custom_jvp
 def unstacked(stack: Any) -> list[Any]:
-    """The rows of ``stack``, as :func:`jax.lax.unstack` has them, which compile ten times faster on the CPU.
+    """The rows of ``stack``, as :func:`jax.lax.unstack` has them, which compile seven times faster on the CPU.
 
     XLA makes a kernel of each slice, and to compile one takes longer than a loop over all layers. But all results of one
     reduction are made by one kernel, so each row is summed with a row of -0.0, which changes no number.
     """
     if jax.default_backend() != "cpu" or not np.issubdtype(stack.dtype, np.number):
         return list(lax.unstack(stack))
+    flat = lax.reshape(stack, (stack.shape[0], math.prod(stack.shape[1:])))
     nothing = -np.zeros((), stack.dtype)
-    below = ((0, 1, 0), *[(0, 0, 0)] * (stack.ndim - 1))
-    rows = [lax.pad(row, nothing, below) for row in lax.split(stack, [1] * stack.shape[0])]
+    rows = [lax.pad(row, nothing, [(0, 1, 0), (0, 0, 0)]) for row in lax.split(flat, [1] * flat.shape[0])]
     groups = [rows[first : first + TOGETHER] for first in range(0, len(rows), TOGETHER)]
     sums = [lax.reduce(some, [nothing] * len(some), lambda xs, ys: [*map(lax.add, xs, ys)], (0,)) for some in groups]
-    return list(itertools.chain(*sums))
+    return [lax.reshape(row, stack.shape[1:]) for row in itertools.chain(*sums)]
 
 
 @unstacked.defjvp
