@@ -175,9 +175,9 @@ class Block:
     starts: dict[int, list[list[Atom] | int]] = field(default_factory=dict)
     """For a slice or padding that begins elsewhere in each block: per axis a number, or a row."""
     reverse: bool = False
-    stacked: dict[Place, Atom | None] = field(default_factory=dict)
-    """Results that are read outside as a whole; and once it is written, what holds them."""
-    entering: dict[Carried, Atom | None] = field(default_factory=dict)
+    stacked: dict[Place, Var] = field(default_factory=dict)
+    """Results that are read outside as a whole, and the variable that stands for the stack."""
+    entering: dict[Carried, Var] = field(default_factory=dict)
     """Carries that are read outside as a whole, as they were at the beginning of each block."""
     single: dict[tuple[Place, int], Var] = field(default_factory=dict)
     """Results of one block that are read outside."""

@@ -31,7 +31,7 @@ from twograd.graph.passes.cost import flops
 from twograd.graph.passes.cse import operand
 from twograd.graph.passes.dce import dce
 from twograd.graph.passes.report import PassReport, count
-from twograd.graph.passes.rewriting import Atom, Walk, aval_of, rewrite, size_of
+from twograd.graph.passes.rewriting import Atom, Walk, aval_of, rewrite, size_of, substitute
 
 WORK_PER_COPY = 4  # operations for each number that must be copied into a stack or out of it
 TOGETHER = 64  # rows that are copied out of a stack by one kernel
@@ -57,13 +57,37 @@ def reroll(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
 
 
 class Piece(NamedTuple):
-    """Rows ``first``, ``first + step``, ... (``length`` of them) of what :func:`Rolling.array_of` gives for ``source``;
-    or, with ``source`` None, one atom."""
+    """Rows ``first``, ``first + step``, ... (``length`` of them) of ``array``; or, with ``array`` None, one atom."""
 
-    source: Any
+    array: Var | None
     first: Any
     step: int = 1
     length: int = 1
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.first + self.step * self.length, self.step)
+
+
+class Given:
+    """The atoms that a function is given from the program around it, and their values while it is traced."""
+
+    def __init__(self, env: dict[Var, Atom]):
+        self._env = env
+        self.atoms: dict[Var, None] = {}
+        self.values: dict[Var, Any] = {}
+
+    def take(self, atom: Atom) -> None:
+        atom = substitute(atom, self._env)
+        if isinstance(atom, Var):
+            self.atoms[atom] = None
+
+    def aval(self, atom: Atom) -> Any:
+        return aval_of(substitute(atom, self._env))
+
+    def __getitem__(self, atom: Atom) -> Any:
+        atom = substitute(atom, self._env)
+        return atom.val if isinstance(atom, Literal) else self.values[atom]
 
 
 class Rolling(Walk):
@@ -98,7 +122,9 @@ class Rolling(Walk):
             }
             self._rows = dict(program.rows_of)
             self._gathered: dict[Var, list[Atom]] = {}
-            """Stacks of atoms from outside, that the first loop that reads them makes for all."""
+            """Stacks of atoms from outside; the first loop that reads one makes it for all."""
+            self._stacked: dict[tuple[Block, Place], Var] = {}
+            """What stands for the stacks that loops could hand out, until there is one."""
             self._pieces: dict[Block, list[list[Piece]]] = {}
             self._demand(program, blocks)
             worth = [block for block in blocks if self._is_worth_it(program, block)]
@@ -137,26 +163,24 @@ class Rolling(Walk):
         """Whether the block computes enough for the numbers that must be copied, per repetition."""
         copied = 0
         for piece in itertools.chain(*self._pieces[block]):
-            if piece.source is None:
+            if piece.array is None:
                 copied += aval_of(piece.first).size
-            elif piece.source[0] in self._gathered and piece.length == len(self._gathered[piece.source[0]]):
-                copied += aval_of(piece.source[0]).size
+            elif piece.array in self._gathered and piece.length == len(self._gathered[piece.array]):
+                copied += aval_of(piece.array).size
         last = block.repetitions - 1
         copied += sum(aval_of(var).size for (_, j), var in block.single.items() if j != last)
         work = sum(map(flops, program.eqns[block.start : block.start + block.period]))
         return work * block.repetitions >= WORK_PER_COPY * copied
 
-    def _row(self, atom: Atom) -> tuple[Any, int] | None:
+    def _row(self, atom: Atom) -> tuple[Var, int] | None:
         """The array that ``atom`` is a row of, and which row."""
-        if isinstance(atom, Literal):
+        if isinstance(atom, Literal) or atom in self._rows:
+            return None if isinstance(atom, Literal) else self._rows[atom]
+        if atom not in self._owner:
             return None
-        if atom in self._rows:
-            array, index = self._rows[atom]
-            return (array, aval_of(atom).shape), index
-        if atom in self._owner:
-            block, place, j = self._owner[atom]
-            return (block, place), block.repetitions - 1 - j if block.reverse else j
-        return None
+        block, place, j = self._owner[atom]
+        array = self._stacked.setdefault((block, place), stack_var(atom, block.repetitions))
+        return array, block.repetitions - 1 - j if block.reverse else j
 
     def _runs_backwards(self, block: Block) -> bool:
         """Whether most of the bytes that the loop reads lie in arrays in the opposite order."""
@@ -178,30 +202,28 @@ class Rolling(Walk):
             if row is None:
                 pieces.append(Piece(None, atom))
                 continue
-            source, index = row
-            if pieces and pieces[-1].source == source and pieces[-1].source is not None:
+            array, index = row
+            if pieces and pieces[-1].array is array:
                 last = pieces[-1]
                 step = index - last.first if last.length == 1 else last.step
                 if step and last.first + last.length * step == index:
-                    pieces[-1] = Piece(source, last.first, step, last.length + 1)
+                    pieces[-1] = Piece(array, last.first, step, last.length + 1)
                     continue
-            pieces.append(Piece(source, index))
-        if all(piece.source is None and isinstance(piece.first, Var) for piece in pieces) and len(set(atoms)) > 1:
-            aval = aval_of(atoms[0])
-            array = fresh_var(aval.update(shape=(len(atoms), *aval.shape)))
+            pieces.append(Piece(array, index))
+        if all(piece.array is None and isinstance(piece.first, Var) for piece in pieces) and len(set(atoms)) > 1:
+            array = stack_var(atoms[0], len(atoms))
             self._gathered[array] = atoms
             self._rows.update((atom, (array, index)) for index, atom in enumerate(atoms))
-            return [Piece((array, aval.shape), 0, 1, len(atoms))]
+            return [Piece(array, 0, 1, len(atoms))]
         result = []
         for piece in pieces:
-            if piece.length == 1 and len(atoms) > 1:
-                atom = atoms[sum(done.length for done in result)]
+            atom = atoms[sum(done.length for done in result)]
+            if piece.length == 1:
                 self._demand_one(atom)
-                result.append(Piece(None, atom))
-                continue
-            if piece.source is not None and isinstance(piece.source[0], Block):
-                block, place = piece.source
-                block.stacked[place] = None
+                piece = Piece(None, atom)
+            elif atom in self._owner:
+                block, place, _ = self._owner[atom]
+                block.stacked[place] = piece.array
             result.append(piece)
         return result
 
@@ -231,8 +253,8 @@ class Rolling(Walk):
                 indices = [block.repetitions - 1 - index for index in indices]
             steps = {after - before for before, after in itertools.pairwise(indices)}
             if len(steps) == 1 and steps != {0}:
-                block.entering[carried] = None
-                return Piece((block, carried), indices[0], steps.pop(), len(indices))
+                array = block.entering.setdefault(carried, stack_var(initial, block.repetitions))
+                return Piece(array, indices[0], steps.pop(), len(indices))
         return None
 
     # --- the loop itself ----------------------------------------------------------------------------------------------
@@ -240,26 +262,20 @@ class Rolling(Walk):
     def roll(self, program: Program, block: Block, env: dict[Var, Atom]) -> None:
         """Writes the loop, and enters into ``env`` what stands for the results of the block that are read outside."""
         eqns = program.eqns[block.start : block.start + block.period]
-        last = block.repetitions - 1
-        given: dict[Any, Atom] = {}
-
-        def take(atom: Atom) -> Any:
-            """The key by which the traced function finds the value of ``atom``; a literal is its own."""
-            if isinstance(atom, Literal):
-                return atom
-            atom = env.get(atom, atom)
-            given[operand(atom)] = atom
-            return operand(atom)
-
-        def taken(piece: Piece) -> Piece:
-            if piece.source is None:
-                return piece._replace(first=take(piece.first))
-            array, shape = self._array_of(piece.source)
-            if array in self._gathered and array not in env:
-                atoms = [env.get(atom, atom) for atom in self._gathered[array]]
-                closed = jax.make_jaxpr(lambda *rows: lax.stack(rows))(*map(aval_of, atoms))
-                (env[array],) = self.splice(closed.jaxpr, closed.consts, atoms, lambda _: eqns[0].source_info)
-            return piece._replace(source=(take(array), shape))
+        source, last = eqns[0].source_info, block.repetitions - 1
+        given = Given(env)
+        for readings in block.readings:
+            for reading in readings:
+                if isinstance(reading, Same):
+                    given.take(reading.atom)
+        for atom in itertools.chain(*block.initials.values()):
+            given.take(atom)
+        for piece in itertools.chain(*self._pieces[block]):
+            if piece.array in self._gathered and piece.array not in env:
+                rows = [substitute(atom, env) for atom in self._gathered[piece.array]]
+                closed = jax.make_jaxpr(lambda *rows: lax.stack(rows))(*map(aval_of, rows))
+                (env[piece.array],) = self.splice(closed.jaxpr, closed.consts, rows, lambda _: source)
+            given.take(piece.first if piece.array is None else piece.array)
 
         counters: dict[tuple[int, ...], int] = {}
 
@@ -267,26 +283,17 @@ class Rolling(Walk):
             """Which of the counters, one number per iteration, these are."""
             return counters.setdefault(tuple(numbers), len(counters))
 
-        pieces = [[taken(piece) for piece in stack] for stack in self._pieces[block]]
-        indexed: dict[int, tuple[Any, int]] = {}
-        for row, (piece, *more) in enumerate(pieces):
-            if piece.source is None or more:
-                continue
-            numbers = range(piece.first, piece.first + piece.step * piece.length, piece.step)
-            if numbers != range(aval_of(given[piece.source[0]]).shape[0]):
-                indexed[row] = piece.source, counter(numbers)
-        scanned = [row for row in range(len(pieces)) if row not in indexed]
+        indexed: dict[int, tuple[Var, int]] = {}
+        """Rows that the body takes by number, from a part of an array or in another order."""
+        for row, (piece, *more) in enumerate(self._pieces[block]):
+            if piece.array is not None and not more and piece.numbers != range(given.aval(piece.array).shape[0]):
+                indexed[row] = piece.array, counter(piece.numbers)
+        scanned = [row for row in range(len(block.rows)) if row not in indexed]
         starts = {
             slot: [axis if isinstance(axis, int) else [counter(block.order(axis))] for axis in by_axis]
             for slot, by_axis in block.starts.items()
         }
-        initials = {line: [take(atom) for atom in atoms] for line, atoms in block.initials.items()}
-        same = {
-            id(reading.atom): take(reading.atom)
-            for readings in block.readings
-            for reading in readings
-            if isinstance(reading, Same)
-        }
+        initials = block.initials
         final = {line.place: line for line in initials if line.delay == 1}
         alone = [place for place, j in block.single if j != last or place not in final]
         places = list(dict.fromkeys([*block.stacked, *alone]))
@@ -294,18 +301,18 @@ class Rolling(Walk):
         sums = sums_of_paddings(block, eqns, {place for place, _ in block.single} | set(block.stacked))
 
         def written(*values):
-            known = dict(zip(given, values, strict=True))
-
-            def value(key):
-                return key.val if isinstance(key, Literal) else known[key]
+            given.values = dict(zip(given.atoms, values, strict=True))
 
             def body(carry, slices):
                 entering = dict(zip(initials, carry, strict=True))
                 rows = dict(zip(scanned, slices[0], strict=True))
                 numbers = slices[1]
-                for row, ((key, shape), number) in indexed.items():
+                for row, (array, number) in indexed.items():
                     rows[row] = lax.dynamic_index_in_dim(
-                        in_rows(known[key], shape), numbers[number], keepdims=False, allow_negative_indices=False
+                        in_rows(given[array], block.rows[row][0]),
+                        numbers[number],
+                        keepdims=False,
+                        allow_negative_indices=False,
                     )
                 made: list[list[Any]] = []
 
@@ -318,7 +325,7 @@ class Rolling(Walk):
                         case Each(row):
                             return rows[row]
                         case Same(atom):
-                            return value(same[id(atom)])
+                            return given[atom]
 
                 for slot, (eqn, readings) in enumerate(zip(eqns, block.readings, strict=True)):
                     if slot in sums:
@@ -338,8 +345,8 @@ class Rolling(Walk):
 
             carry, (out, entered) = lax.scan(
                 body,
-                [[value(key) for key in reversed(keys)] for keys in initials.values()],
-                ([stack_of(pieces[row], known, self.takes_constants) for row in scanned], [*map(counted, counters)]),
+                [[given[atom] for atom in reversed(atoms)] for atoms in initials.values()],
+                ([self._stack(block, row, given) for row in scanned], [*map(counted, counters)]),
                 length=block.repetitions,
                 reverse=block.reverse,
             )
@@ -357,49 +364,41 @@ class Rolling(Walk):
                     singles.append(lax.index_in_dim(of_place[place], index, keepdims=False))
             return [of_place[place] for place in block.stacked], entered, singles
 
-        closed = jax.make_jaxpr(written)(*(atom.aval for atom in given.values()))
-        source = eqns[0].source_info
-        atoms = iter(self.splice(closed.jaxpr, closed.consts, list(given.values()), lambda _: source))
-        block.stacked = {place: next(atoms) for place in block.stacked}
-        block.entering = {line: next(atoms) for line in block.entering}
-        env.update((var, next(atoms)) for var in block.single.values())
+        closed = jax.make_jaxpr(written)(*map(aval_of, given.atoms))
+        results = self.splice(closed.jaxpr, closed.consts, [*given.atoms], lambda _: source)
+        env.update(
+            zip([*block.stacked.values(), *block.entering.values(), *block.single.values()], results, strict=True)
+        )
         self.changed = True
         self.fired[described(eqns)] += block.repetitions
 
-    def _array_of(self, source: Any) -> tuple[Atom, Any]:
-        """The array that a piece is cut out of, an input or what a loop has stacked; and the shape of a row."""
-        what, key = source
-        if isinstance(what, Var):
-            return what, key
-        atom = what.entering[key] if isinstance(key, Carried) else what.stacked[key]
-        assert atom is not None
-        return atom, None
+    def _stack(self, block: Block, row: int, given: Given) -> Any:
+        """The rows for all repetitions as one array, made without a copy where there is one piece.
+
+        Literals become a constant array, where the program can take one.
+        """
+        pieces = self._pieces[block][row]
+        if all(piece.array is None for piece in pieces):
+            values = [given[piece.first] for piece in pieces]
+            literal = self.takes_constants and all(isinstance(piece.first, Literal) for piece in pieces)
+            return np.stack(values) if literal else lax.stack(values)
+        parts = []
+        for piece in pieces:
+            if piece.array is None:
+                parts.append(lax.expand_dims(given[piece.first], (0,)))
+                continue
+            part = in_rows(given[piece.array], block.rows[row][0])
+            if piece.length < len(part):
+                low, high = sorted((piece.numbers[0], piece.numbers[-1]))
+                part = lax.slice_in_dim(part, low, high + 1, abs(piece.step))
+            parts.append(part if piece.step > 0 else lax.rev(part, (0,)))
+        return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
 
 
-def stack_of(pieces: list[Piece], known: dict[Any, Any], constants: bool) -> Any:
-    """The rows for all repetitions as one array, made without a copy where there is one piece.
-
-    Literals become a constant array, where the program can take one.
-    """
-    if all(isinstance(piece.first, Literal) for piece in pieces):
-        numbers = np.stack([np.asarray(piece.first.val) for piece in pieces])
-        return numbers if constants else lax.stack(list(numbers))
-
-    def value(key):
-        return key.val if isinstance(key, Literal) else known[key]
-
-    if all(piece.source is None for piece in pieces):
-        return lax.stack([value(piece.first) for piece in pieces])
-    parts = []
-    for source, first, step, length in pieces:
-        if source is None:
-            parts.append(lax.expand_dims(value(first), (0,)))
-            continue
-        array = in_rows(known[source[0]], source[1])
-        low, high = sorted((first, first + (length - 1) * step))
-        part = array if length == len(array) else lax.slice_in_dim(array, low, high + 1, abs(step))
-        parts.append(part if step > 0 else lax.rev(part, (0,)))
-    return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
+def stack_var(row: Atom, length: int) -> Var:
+    """A variable for a stack of so many rows."""
+    aval = aval_of(row)
+    return fresh_var(aval.update(shape=(length, *aval.shape)))
 
 
 @jax.custom_jvp
@@ -424,9 +423,9 @@ def _(stacks, tangents):
     return unstacked(*stacks), list(lax.unstack(*tangents))
 
 
-def in_rows(array: Any, shape: tuple[int, ...] | None) -> Any:
-    """``array`` with rows of this shape."""
-    return array if shape is None else lax.reshape(array, (array.shape[0], *shape))
+def in_rows(array: Any, row: Atom) -> Any:
+    """``array`` with rows of the shape of ``row``."""
+    return lax.reshape(array, (array.shape[0], *aval_of(row).shape))
 
 
 def counted(numbers: Sequence[int]) -> Any:
