@@ -221,7 +221,7 @@ class Rolling(Walk):
             if piece.length == 1:
                 self._demand_one(atom)
                 piece = Piece(None, atom)
-            elif atom in self._owner:
+            elif piece.array is not None and atom in self._owner:
                 block, place, _ = self._owner[atom]
                 block.stacked[place] = piece.array
             result.append(piece)
@@ -293,6 +293,7 @@ class Rolling(Walk):
             slot: [axis if isinstance(axis, int) else [counter(block.order(axis))] for axis in by_axis]
             for slot, by_axis in block.starts.items()
         }
+        uneven = [ns for ns in counters if len(set(np.diff(ns))) > 1]
         initials = block.initials
         final = {line.place: line for line in initials if line.delay == 1}
         alone = [place for place, j in block.single if j != last or place not in final]
@@ -306,7 +307,7 @@ class Rolling(Walk):
             def body(carry, slices):
                 entering = dict(zip(initials, carry, strict=True))
                 rows = dict(zip(scanned, slices[0], strict=True))
-                numbers = slices[1]
+                numbers = [slices[2][ns] if ns in uneven else reached(ns, slices[1]) for ns in counters]
                 for row, (array, number) in indexed.items():
                     rows[row] = lax.dynamic_index_in_dim(
                         in_rows(given[array], block.rows[row][0]),
@@ -346,7 +347,11 @@ class Rolling(Walk):
             carry, (out, entered) = lax.scan(
                 body,
                 [[given[atom] for atom in reversed(atoms)] for atoms in initials.values()],
-                ([self._stack(block, row, given) for row in scanned], [*map(counted, counters)]),
+                (
+                    [self._stack(block, row, given) for row in scanned],
+                    lax.iota(np.int32, block.repetitions) if counters else None,
+                    {ns: lax.stack([np.int32(number) for number in ns]) for ns in uneven},
+                ),
                 length=block.repetitions,
                 reverse=block.reverse,
             )
@@ -428,12 +433,9 @@ def in_rows(array: Any, row: Atom) -> Any:
     return lax.reshape(array, (array.shape[0], *aval_of(row).shape))
 
 
-def counted(numbers: Sequence[int]) -> Any:
-    """Integers, one per iteration: counted where they are evenly spaced."""
-    steps = set(np.diff(numbers).tolist())
-    if len(steps) > 1:
-        return lax.stack([np.int32(number) for number in numbers])
-    count, (step,) = lax.iota(np.int32, len(numbers)), steps
+def reached(numbers: Sequence[int], count: Any) -> Any:
+    """Which of the evenly spaced ``numbers`` the loop is at, when it has counted to ``count``."""
+    step = numbers[1] - numbers[0]
     count = count if step == 1 else lax.mul(count, np.int32(step))
     return count if numbers[0] == 0 else lax.add(count, np.int32(numbers[0]))
 
