@@ -98,6 +98,7 @@ def test_effects_and_random_state_are_not_repeated():
     same(slim.run(key, X[0])[1], [jax.grad(f, 1)(key, X[0])])
 
 
+@pytest.mark.slow
 def test_second_order_and_composition(derivative):
     small = graph.trace(deep, W[:6], X[:8])
     slim = small.value_and_grad(1).optimize().optimize(remat(1200), check=True)
@@ -113,7 +114,7 @@ def test_second_order_and_composition(derivative):
     same(second.optimize(remat(kept // 2), check=True).run(W[:6], X[:8]), second.run(W[:6], X[:8]))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_random_programs(seed):
     rng = np.random.default_rng(seed)
     plan = [(rng.integers(0, 5), rng.integers(0, 100), rng.integers(0, 100)) for _ in range(30)]

@@ -12,6 +12,7 @@ from twograd import graph
 from twograd.graph.passes import optimize, reroll
 from twograd.graph.passes.periods import repeats
 from twograd.graph.passes.report import count
+from twograd.graph.passes.reroll import unstacked
 
 DEPTH, WIDTH = 9, 4
 RNG = np.random.default_rng(0)
@@ -77,6 +78,31 @@ def test_separate_arrays_are_stacked():
     closed = rolled(separate, rows(STACKED), X)
     assert [eqn.primitive.name for eqn in closed.eqns].count("stack") == 2
     assert count(closed) < 40
+
+
+def test_two_loops_share_a_stack():
+    def both(layers, x):
+        return separate(layers, x) + separate(layers[1:], x) + separate(layers[::-1], x)
+
+    closed = rolled(both, rows(STACKED), X, loops=3)
+    assert [eqn.primitive.name for eqn in closed.eqns].count("stack") == 2
+
+
+def test_rows_are_taken_out_unchanged():
+    numbers = np.arange(2 * 70 * 3).reshape(70, 2, 3) - 100.0
+    stacks = [numbers[:5].clip(0, 100).astype(dtype) for dtype in (bool, np.int8, np.uint32)]
+    numbers[1, 0] = -0.0, np.nan, np.inf
+    stacks += [numbers[:5].astype(dtype) for dtype in (np.float32, jnp.bfloat16, np.complex64)]
+    stacks += [numbers[:, 0, 0], numbers[:5, :0]]
+    for stack, out in zip(stacks, jax.jit(lambda stacks: [*map(unstacked, stacks)])(stacks), strict=True):
+        assert len(out) == len(stack)
+        expected = jnp.asarray(stack)
+        assert np.stack(out).tobytes() == np.asarray(expected).tobytes()
+        assert out[0].dtype == expected.dtype
+    loss = lambda rows: sum(jnp.sum(row**2) for row in rows)  # noqa: E731
+    x = normal(5, 2)
+    for grad in (jax.grad, graph.grad):
+        same(jax.jit(grad(lambda x: loss(unstacked(x))))(x), 2 * x)
 
 
 def test_invariants_literals_and_starts():
@@ -182,7 +208,11 @@ def test_what_is_left_alone():
 # --- derivatives ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("f", "params"), [(stacked, STACKED), (separate, rows(STACKED))], ids=["stacked", "separate"])
+@pytest.mark.parametrize(
+    ("f", "params"),
+    [pytest.param(stacked, STACKED, marks=pytest.mark.slow), (separate, rows(STACKED))],
+    ids=["stacked", "separate"],
+)
 def test_forward_and_backward_blocks(f, params):
     unrolled = graph.trace(f, params, X).value_and_grad((0, 1)).optimize()
     loops = unrolled.optimize(reroll, check=True)
@@ -209,6 +239,7 @@ def test_shared_weights_have_accumulated_gradients():
     same(loops.run(params, xs), jax.jit(jax.value_and_grad(recurrent))(params, xs))
 
 
+@pytest.mark.slow
 def test_a_loop_is_differentiated_again():
     loop = graph.trace(stacked, STACKED, X).optimize().optimize(reroll)
     assert len(scans(loop.jaxpr)) == 1
@@ -253,7 +284,7 @@ def random_program(seed):
     return program
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_random_blocks(seed):
     args = (X, 0.5 * X, normal(10, 3, WIDTH), normal(3, WIDTH))
     unrolled = graph.trace(random_program(seed), *args).value_and_grad((0, 2, 3)).optimize()

@@ -2,45 +2,39 @@
 
 What flows in: a program that was unrolled, as a Python loop over layers or time steps leaves it, or the derivative of
 one. What flows out: the program with loops, whose size does not grow with the depth, nor the time to compile it. Read
-:func:`reroll`, then :func:`block_at`, which decides what each operand of a block is, then :meth:`Rolling.roll`, which
-writes the loop.
+:func:`reroll`, then :meth:`Rolling.plan` and :meth:`Rolling.roll`; ``blocks.py`` finds the blocks.
 
-Blocks are found in two steps. Equations that look alike (primitive, parameters, types) get the same number, and
-``periods.py`` finds where the numbers repeat. Then the flow of data is verified exactly: an operand must be made in the
-same block, or so many blocks before (a carry), or outside; and outside the same for all blocks, or one for each.
+What an operand of a block is, says what it becomes: one that is carried is a carry of the loop; one that is the same
+for all is read from outside by the body; and those that differ are the rows of a stack. Results that are read outside
+are stacked by the loop, or are the last value of a carry.
+
+Stacks are what a loop costs, so :meth:`Rolling._assemble` looks first for an array that has the rows already: an input
+(the weights of all layers); what an earlier loop has stacked (the residuals of the forward loop, which the backward
+loop reads from the end); the values that an earlier loop's carry had; a stack made for an earlier loop.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, primitives
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, primitives
 
-from twograd._compat import bind_again, emitting, user_line
-from twograd.graph.passes.cost import MOVES, flops
+from twograd._compat import bind_again, emitting, fresh_var, user_line
+from twograd.graph.passes.blocks import Block, Carried, Each, Inside, Place, Program, Reading, Same, find_blocks
+from twograd.graph.passes.cost import flops
 from twograd.graph.passes.cse import operand
 from twograd.graph.passes.dce import dce
-from twograd.graph.passes.periods import Repeat, repeats
 from twograd.graph.passes.report import PassReport, count
-from twograd.graph.passes.rewriting import Atom, Walk, aval_of, rewrite, size_of
-from twograd.graph.passes.simplify import keeps_elements
+from twograd.graph.passes.rewriting import Atom, Walk, aval_of, rewrite, size_of, substitute
 
-LEAST_SAVED = 32
-"""Equations that a loop must save: a few repeated operations are better fused than looped over."""
-
-LEAST_PERIODS = 4
-LONGEST_DELAY = 4  # blocks that a value may be carried before it is read
-ROUNDS = 8
 WORK_PER_COPY = 4  # operations for each number that must be copied into a stack or out of it
-
-Place = tuple[int, int]
-"""Where in a block a value is made: which of the equations, which of its results."""
+TOGETHER = 64  # rows that are copied out of a stack by one kernel
 
 
 def reroll(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
@@ -62,363 +56,48 @@ def reroll(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     return rolled, dataclasses.replace(report, after=count(rolled), seconds=report.seconds + cleaning.seconds)
 
 
-# --- what looks alike -------------------------------------------------------------------------------------------------
-
-
-class Likeness:
-    """Numbers for equations and jaxprs: equal for those that are the same but for what they read."""
-
-    def __init__(self):
-        self._numbers: dict[Any, int] = {}
-        self._jaxprs: dict[int, tuple[Any, int]] = {}
-
-    def of_equation(self, eqn: JaxprEqn) -> int:
-        """A number of its own for an equation that must stay where it is."""
-        if eqn.effects or eqn.primitive is primitives.rng_uniform_p or not all(map(can_be_stacked, ends(eqn))):
-            return self._number(object())
-        return self._number(self._key(eqn))
-
-    def _key(self, eqn: JaxprEqn) -> Any:
-        params = () if moves_by_start(eqn) else tuple((key, self._param(value)) for key, value in eqn.params.items())
-        avals = (tuple(atom.aval for atom in eqn.invars), tuple(var.aval for var in eqn.outvars))
-        return eqn.primitive, params, avals, eqn.ctx
-
-    def _param(self, value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
-            return tuple(self._param(item) for item in value)
-        if isinstance(value, ClosedJaxpr):
-            return self._of_jaxpr(value.jaxpr), tuple(map(id, value.consts))
-        if isinstance(value, Jaxpr):
-            return self._of_jaxpr(value)
-        try:
-            hash(value)
-        except TypeError:
-            return id(value)
-        return value
-
-    def _of_jaxpr(self, jaxpr: Jaxpr) -> Any:
-        if id(jaxpr) not in self._jaxprs:
-            variables: dict[Var, int] = {}
-
-            def name(atom):
-                if isinstance(atom, Literal):
-                    return operand(atom)
-                return variables.setdefault(atom, len(variables)), atom.aval
-
-            binders = tuple(map(name, [*jaxpr.constvars, *jaxpr.invars]))
-            eqns = tuple(
-                (self._key(eqn), *((k, self._param(v)) for k, v in eqn.params.items()), *map(name, ends(eqn)))
-                for eqn in jaxpr.eqns
-            )
-            number = self._number((binders, eqns, tuple(map(name, jaxpr.outvars))))
-            self._jaxprs[id(jaxpr)] = jaxpr, number
-        return "jaxpr", self._jaxprs[id(jaxpr)][1]
-
-    def _number(self, key: Any) -> int:
-        return self._numbers.setdefault(key, len(self._numbers))
-
-
-def ends(eqn: JaxprEqn) -> Iterator[Atom]:
-    return itertools.chain(eqn.invars, eqn.outvars)
-
-
-def can_be_stacked(atom: Atom) -> bool:
-    return isinstance(atom.aval, ShapedArray) and atom.aval.dtype != jax.dtypes.float0
-
-
-def moves_by_start(eqn: JaxprEqn) -> bool:
-    """Whether it only takes a piece out of an array, or puts one among zeros: where the piece begins may differ."""
-    if eqn.primitive is lax.slice_p:
-        return all(stride == 1 for stride in eqn.params["strides"] or ())
-    if eqn.primitive is lax.pad_p:
-        value, layout = eqn.invars[1], eqn.params["padding_config"]
-        return (
-            isinstance(value, Literal)
-            and operand(value)[0] == np.zeros((), aval_of(value).dtype).tobytes()
-            and all(low >= 0 and high >= 0 and not inside for low, high, inside in layout)
-        )
-    return False
-
-
-def starts_of(eqn: JaxprEqn) -> tuple[int, ...]:
-    if eqn.primitive is lax.slice_p:
-        return tuple(eqn.params["start_indices"])
-    return tuple(low for low, _, _ in eqn.params["padding_config"])
-
-
-# --- the flow of data -------------------------------------------------------------------------------------------------
-
-
-class Inside(NamedTuple):
-    """Made by the same block."""
-
-    place: Place
-
-
-class Carried(NamedTuple):
-    """Made ``delay`` blocks before; ``initial`` are the keys of what the first blocks read instead."""
-
-    place: Place
-    delay: int
-    initial: tuple[Any, ...]
-
-
-class Same(NamedTuple):
-    """One value from outside for all blocks."""
-
-    atom: Atom
-
-
-class Each(NamedTuple):
-    """A value from outside for each block: the number of a row of :attr:`Block.rows`."""
-
-    row: int
-
-
-Reading = Inside | Carried | Same | Each
-
-
-@dataclass(eq=False)
-class Block:
-    """``repetitions`` times ``period`` equations from ``start`` on, and what their operands are."""
-
-    start: int
-    period: int
-    repetitions: int
-    readings: list[list[Reading]] = field(default_factory=list)
-    rows: list[list[Atom]] = field(default_factory=list)
-    initials: dict[Carried, list[Atom]] = field(default_factory=dict)
-    starts: dict[int, list[list[Atom] | int]] = field(default_factory=dict)
-    """For a slice or padding that begins elsewhere in each block: per axis a number, or a row."""
-    reverse: bool = False
-    stacked: dict[Place, Atom | None] = field(default_factory=dict)
-    """Results that are read outside as a whole; and once it is written, what holds them."""
-    entering: dict[Carried, Atom | None] = field(default_factory=dict)
-    """Carries that are read outside as a whole, as they were at the beginning of each block."""
-    single: dict[tuple[Place, int], Var] = field(default_factory=dict)
-    """Results of one block that are read outside."""
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.period * self.repetitions
-
-    def at(self, block: int, slot: int) -> int:
-        return self.start + block * self.period + slot
-
-    def order(self, values: list[Any]) -> list[Any]:
-        """Per-block values, in the order in which they are stacked."""
-        return values[::-1] if self.reverse else values
-
-
-class Program:
-    """The equations of a jaxpr in one order, without those that only take a row out of an input."""
-
-    def __init__(self, jaxpr: Jaxpr, order: Sequence[JaxprEqn], rows_of: dict[Var, tuple[Var, int]]):
-        self.jaxpr = jaxpr
-        self.eqns = order
-        self.rows_of = rows_of
-        self.made_at: dict[Any, tuple[int, int]] = {
-            var: (position, out) for position, eqn in enumerate(order) for out, var in enumerate(eqn.outvars)
-        }
-
-    def source(self, atom: Atom) -> tuple[int, int] | None:
-        return None if isinstance(atom, Literal) else self.made_at.get(atom)
-
-
-def block_at(program: Program, start: int, period: int, repetitions: int) -> Block | int:
-    """The block, or, where the data do not flow in the same way everywhere, the repetition to split before."""
-    block = Block(start, period, repetitions)
-    known_rows: dict[Any, int] = {}
-    for slot in range(period):
-        eqns = [program.eqns[block.at(j, slot)] for j in range(repetitions)]
-        readings: list[Reading] = []
-        for position in range(len(eqns[0].invars)):
-            atoms = [eqn.invars[position] for eqn in eqns]
-            reading = reading_of(program, block, slot, atoms, known_rows)
-            if isinstance(reading, int):
-                return reading
-            readings.append(reading)
-        block.readings.append(readings)
-        if moves_by_start(eqns[0]):
-            by_axis = list(zip(*map(starts_of, eqns), strict=True))
-            if any(len(set(numbers)) > 1 for numbers in by_axis):
-                block.starts[slot] = [list(ns) if len(set(ns)) > 1 else ns[0] for ns in by_axis]
-    return block
-
-
-def reading_of(
-    program: Program, block: Block, slot: int, atoms: list[Atom], known_rows: dict[Any, int]
-) -> Reading | int:
-    """How the block reads these ``atoms``, one per repetition; or the repetition to split before."""
-    sources = [program.source(atom) for atom in atoms]
-    inside = [source is not None and source[0] >= block.start for source in sources]
-    last = len(atoms) - 1
-    if not inside[last]:
-        if any(inside):
-            return max(j for j, within in enumerate(inside) if within) + 1
-        keys = [operand(atom) for atom in atoms]
-        if all(key == keys[0] for key in keys):
-            return Same(atoms[0])
-        return Each(row_number(block, keys, atoms, known_rows))
-    final = sources[last]
-    assert final is not None
-    position, out = final
-    made_in, made_at = divmod(position - block.start, block.period)
-    delay = last - made_in
-    if delay > LONGEST_DELAY:
-        return made_in + 1
-    for j, source in enumerate(sources):
-        expected = (block.at(j - delay, made_at), out) if j >= delay else None
-        if (source if inside[j] else None) != expected:
-            return made_in + 1 if j == last - 1 and sources[j] == sources[last] else j + 1
-    if delay == 0:
-        return Inside((made_at, out))
-    carried = Carried((made_at, out), delay, tuple(operand(atom) for atom in atoms[:delay]))
-    block.initials[carried] = atoms[:delay]
-    return carried
-
-
-def row_number(block: Block, keys: list[Any], atoms: list[Atom], known_rows: dict[Any, int]) -> int:
-    number = known_rows.setdefault(tuple(keys), len(block.rows))
-    if number == len(block.rows):
-        block.rows.append(atoms)
-    return number
-
-
-def best_offset(program: Program, repeat: Repeat) -> tuple[int, int]:
-    """Where the first block begins, and how many there are: where the fewest bytes are carried from block to block."""
-    start, period, length = repeat
-    repetitions, spare = divmod(length, period)
-    crossing = np.zeros(period, np.int64)
-    middle = start + (repetitions // 2) * period
-    distance: dict[tuple[int, int], tuple[int, int]] = {}
-    for position in range(middle, middle + period):
-        for atom in program.eqns[position].invars:
-            source = program.source(atom)
-            if source is not None and start <= source[0] and position - source[0] < 2 * period:
-                key = ((source[0] - start) % period, source[1])
-                distance[key] = max(distance.get(key, (0, 0)), (position - source[0], size_of(atom)))
-    for (slot, _), (steps, size) in distance.items():
-        for step in range(1, min(steps, period) + 1):
-            crossing[(slot + step) % period] += size
-    offset = int(np.argmin(crossing[: spare + 1]))
-    anywhere = int(np.argmin(crossing))
-    if repetitions > LEAST_PERIODS and 2 * crossing[anywhere] < crossing[offset]:
-        return anywhere, (length - anywhere) // period
-    return offset, repetitions
-
-
-def find_blocks(program: Program, likeness: Likeness) -> list[Block]:
-    """Blocks that do not overlap, in the order of the program."""
-    tokens = np.array([likeness.of_equation(eqn) for eqn in program.eqns], np.int64)
-    blocks: list[Block] = []
-    for _ in range(ROUNDS):
-        taken = np.zeros(len(tokens), bool)
-        for repeat in repeats(tokens, LEAST_PERIODS) if len(tokens) >= LEAST_SAVED else ():
-            if repeat.saved < LEAST_SAVED or taken[repeat.start : repeat.start + repeat.length].any():
-                continue
-            offset, repetitions = best_offset(program, repeat)
-            for block in consistent(program, repeat.start + offset, repeat.period, repetitions):
-                taken[block.start : block.stop] = True
-                blocks.append(block)
-        if not taken.any():
-            break
-        tokens[taken] = -1 - np.flatnonzero(taken)  # equal to nothing
-    return sorted(blocks, key=lambda block: block.start)
-
-
-def consistent(program: Program, start: int, period: int, repetitions: int) -> Iterator[Block]:
-    """The blocks that are worth a loop, in a stretch that looks periodic."""
-    pieces = [(start, repetitions)]
-    while pieces:
-        start, repetitions = pieces.pop()
-        if repetitions < LEAST_PERIODS or (repetitions - 1) * period < LEAST_SAVED:
-            continue
-        found = block_at(program, start, period, repetitions)
-        if isinstance(found, int):
-            pieces += [(start, found), (start + found * period, repetitions - found)]
-        elif any(eqn.primitive not in MOVES for eqn in program.eqns[start : start + period]):
-            yield found
-
-
-def rows_of_inputs(jaxpr: Jaxpr) -> tuple[dict[Any, tuple[Var, int]], list[JaxprEqn]]:
-    """The values that are a row of an input (along the first axis, in any shape), which one; and what takes them."""
-    roots = {*jaxpr.invars, *jaxpr.constvars}
-    rows: dict[Any, tuple[Var, int]] = {}
-    views = []
-    for eqn in jaxpr.eqns:
-        x = eqn.invars[0] if eqn.invars else None
-        if not isinstance(x, Var):
-            continue
-        if x in roots and eqn.primitive is lax.unstack_p and eqn.params["axis"] == 0:
-            rows.update((var, (x, index)) for index, var in enumerate(eqn.outvars))
-        elif x in roots and eqn.primitive is lax.slice_p and is_row(eqn):
-            rows[eqn.outvars[0]] = x, eqn.params["start_indices"][0]
-        elif x in rows and keeps_elements(eqn):
-            rows[eqn.outvars[0]] = rows[x]
-        else:
-            continue
-        views.append(eqn)
-    return rows, views
-
-
-def is_row(eqn: JaxprEqn) -> bool:
-    shape = aval_of(eqn.invars[0]).shape
-    return moves_by_start(eqn) and len(shape) > 0 and aval_of(eqn.outvars[0]).shape == (1, *shape[1:])
-
-
-def depth_first(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations in the order in which the results need them: the same for all programs that compute the same."""
-    made_by = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
-    order: list[JaxprEqn] = []
-    seen: set[int] = set()
-    for result in jaxpr.outvars:
-        todo: list[tuple[JaxprEqn, Iterator[Atom]]] = []
-        atom: Atom | None = result
-        while atom is not None or todo:
-            eqn = made_by.get(atom) if isinstance(atom, Var) else None
-            if eqn is not None and id(eqn) not in seen:
-                seen.add(id(eqn))
-                todo.append((eqn, iter(eqn.invars)))
-            atom = None
-            while todo and (atom := next(todo[-1][1], None)) is None:
-                order.append(todo.pop()[0])
-    return order
-
-
-# --- writing the loop -------------------------------------------------------------------------------------------------
-
-
 class Piece(NamedTuple):
-    """Rows ``first``, ``first + step``, ... (``length`` of them) of what :func:`Rolling.array_of` gives for ``source``;
-    or, with ``source`` None, one atom."""
+    """Rows ``first``, ``first + step``, ... (``length`` of them) of ``array``; or, with ``array`` None, one atom."""
 
-    source: Any
+    array: Var | None
     first: Any
     step: int = 1
     length: int = 1
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.first + self.step * self.length, self.step)
+
+
+class Given:
+    """The atoms that a function is given from the program around it, and their values while it is traced."""
+
+    def __init__(self, env: dict[Var, Atom]):
+        self._env = env
+        self.atoms: dict[Var, None] = {}
+        self.values: dict[Var, Any] = {}
+
+    def take(self, atom: Atom) -> None:
+        atom = substitute(atom, self._env)
+        if isinstance(atom, Var):
+            self.atoms[atom] = None
+
+    def aval(self, atom: Atom) -> Any:
+        return aval_of(substitute(atom, self._env))
+
+    def __getitem__(self, atom: Atom) -> Any:
+        atom = substitute(atom, self._env)
+        return atom.val if isinstance(atom, Literal) else self.values[atom]
 
 
 class Rolling(Walk):
     """A walk that writes loops in the places of blocks."""
 
-    _likeness: Likeness
-
     def walk(self, env: dict[Var, Atom]) -> None:
-        rows, views = rows_of_inputs(self.jaxpr)
-        likeness = Likeness()
-        skipped = set(map(id, views))
-        program = Program(self.jaxpr, [eqn for eqn in self.jaxpr.eqns if id(eqn) not in skipped], rows)
-        blocks = find_blocks(program, likeness)
-        if not self.jaxpr.effects and 2 * saved_by(blocks) < len(program.eqns):
-            order = [eqn for eqn in depth_first(self.jaxpr) if id(eqn) not in skipped]
-            canonical = Program(self.jaxpr, order, rows)
-            others = find_blocks(canonical, likeness)
-            if saved_by(others) > saved_by(blocks):
-                program, blocks = canonical, others
+        program, blocks = find_blocks(self.jaxpr)
         if not (blocks := self.plan(program, blocks)):
             return super().walk(env)
-        for eqn in views:
+        for eqn in program.views:
             self.visit(eqn, env)
         position = 0
         for block in blocks:
@@ -441,7 +120,11 @@ class Rolling(Walk):
                 for slot in range(block.period)
                 for out, var in enumerate(program.eqns[block.at(j, slot)].outvars)
             }
-            self._program = program
+            self._rows = dict(program.rows_of)
+            self._gathered: dict[Var, list[Atom]] = {}
+            """Stacks of atoms from outside; the first loop that reads one makes it for all."""
+            self._stacked: dict[tuple[Block, Place], Var] = {}
+            """What stands for the stacks that loops could hand out, until there is one."""
             self._pieces: dict[Block, list[list[Piece]]] = {}
             self._demand(program, blocks)
             worth = [block for block in blocks if self._is_worth_it(program, block)]
@@ -478,28 +161,26 @@ class Rolling(Walk):
 
     def _is_worth_it(self, program: Program, block: Block) -> bool:
         """Whether the block computes enough for the numbers that must be copied, per repetition."""
-        copied = sum(
-            aval_of(piece.first).size
-            for pieces in self._pieces[block]
-            for piece in pieces
-            if piece.source is None and isinstance(piece.first, Var)
-        )
+        copied = 0
+        for piece in itertools.chain(*self._pieces[block]):
+            if piece.array is None:
+                copied += aval_of(piece.first).size
+            elif piece.array in self._gathered and piece.length == len(self._gathered[piece.array]):
+                copied += aval_of(piece.array).size
         last = block.repetitions - 1
         copied += sum(aval_of(var).size for (_, j), var in block.single.items() if j != last)
         work = sum(map(flops, program.eqns[block.start : block.start + block.period]))
         return work * block.repetitions >= WORK_PER_COPY * copied
 
-    def _row(self, atom: Atom) -> tuple[Any, int] | None:
+    def _row(self, atom: Atom) -> tuple[Var, int] | None:
         """The array that ``atom`` is a row of, and which row."""
-        if isinstance(atom, Literal):
+        if isinstance(atom, Literal) or atom in self._rows:
+            return None if isinstance(atom, Literal) else self._rows[atom]
+        if atom not in self._owner:
             return None
-        if atom in self._program.rows_of:
-            array, index = self._program.rows_of[atom]
-            return (array, aval_of(atom).shape), index
-        if atom in self._owner:
-            block, place, j = self._owner[atom]
-            return (block, place), block.repetitions - 1 - j if block.reverse else j
-        return None
+        block, place, j = self._owner[atom]
+        array = self._stacked.setdefault((block, place), stack_var(atom, block.repetitions))
+        return array, block.repetitions - 1 - j if block.reverse else j
 
     def _runs_backwards(self, block: Block) -> bool:
         """Whether most of the bytes that the loop reads lie in arrays in the opposite order."""
@@ -521,24 +202,28 @@ class Rolling(Walk):
             if row is None:
                 pieces.append(Piece(None, atom))
                 continue
-            source, index = row
-            if pieces and pieces[-1].source == source and pieces[-1].source is not None:
+            array, index = row
+            if pieces and pieces[-1].array is array:
                 last = pieces[-1]
                 step = index - last.first if last.length == 1 else last.step
                 if step and last.first + last.length * step == index:
-                    pieces[-1] = Piece(source, last.first, step, last.length + 1)
+                    pieces[-1] = Piece(array, last.first, step, last.length + 1)
                     continue
-            pieces.append(Piece(source, index))
+            pieces.append(Piece(array, index))
+        if all(piece.array is None and isinstance(piece.first, Var) for piece in pieces) and len(set(atoms)) > 1:
+            array = stack_var(atoms[0], len(atoms))
+            self._gathered[array] = atoms
+            self._rows.update((atom, (array, index)) for index, atom in enumerate(atoms))
+            return [Piece(array, 0, 1, len(atoms))]
         result = []
         for piece in pieces:
-            if piece.length == 1 and len(atoms) > 1:
-                atom = atoms[sum(done.length for done in result)]
+            atom = atoms[sum(done.length for done in result)]
+            if piece.length == 1:
                 self._demand_one(atom)
-                result.append(Piece(None, atom))
-                continue
-            if piece.source is not None and isinstance(piece.source[0], Block):
-                block, place = piece.source
-                block.stacked[place] = None
+                piece = Piece(None, atom)
+            elif piece.array is not None and atom in self._owner:
+                block, place, _ = self._owner[atom]
+                block.stacked[place] = piece.array
             result.append(piece)
         return result
 
@@ -568,8 +253,8 @@ class Rolling(Walk):
                 indices = [block.repetitions - 1 - index for index in indices]
             steps = {after - before for before, after in itertools.pairwise(indices)}
             if len(steps) == 1 and steps != {0}:
-                block.entering[carried] = None
-                return Piece((block, carried), indices[0], steps.pop(), len(indices))
+                array = block.entering.setdefault(carried, stack_var(initial, block.repetitions))
+                return Piece(array, indices[0], steps.pop(), len(indices))
         return None
 
     # --- the loop itself ----------------------------------------------------------------------------------------------
@@ -577,22 +262,20 @@ class Rolling(Walk):
     def roll(self, program: Program, block: Block, env: dict[Var, Atom]) -> None:
         """Writes the loop, and enters into ``env`` what stands for the results of the block that are read outside."""
         eqns = program.eqns[block.start : block.start + block.period]
-        last = block.repetitions - 1
-        given: dict[Any, Atom] = {}
-
-        def take(atom: Atom) -> Any:
-            """The key by which the traced function finds the value of ``atom``; a literal is its own."""
-            if isinstance(atom, Literal):
-                return atom
-            atom = env.get(atom, atom)
-            given[operand(atom)] = atom
-            return operand(atom)
-
-        def taken(piece: Piece) -> Piece:
-            if piece.source is None:
-                return piece._replace(first=take(piece.first))
-            array, shape = self._array_of(piece.source)
-            return piece._replace(source=(take(array), shape))
+        source, last = eqns[0].source_info, block.repetitions - 1
+        given = Given(env)
+        for readings in block.readings:
+            for reading in readings:
+                if isinstance(reading, Same):
+                    given.take(reading.atom)
+        for atom in itertools.chain(*block.initials.values()):
+            given.take(atom)
+        for piece in itertools.chain(*self._pieces[block]):
+            if piece.array in self._gathered and piece.array not in env:
+                rows = [substitute(atom, env) for atom in self._gathered[piece.array]]
+                closed = jax.make_jaxpr(lambda *rows: lax.stack(rows))(*map(aval_of, rows))
+                (env[piece.array],) = self.splice(closed.jaxpr, closed.consts, rows, lambda _: source)
+            given.take(piece.first if piece.array is None else piece.array)
 
         counters: dict[tuple[int, ...], int] = {}
 
@@ -600,26 +283,18 @@ class Rolling(Walk):
             """Which of the counters, one number per iteration, these are."""
             return counters.setdefault(tuple(numbers), len(counters))
 
-        pieces = [[taken(piece) for piece in stack] for stack in self._pieces[block]]
-        indexed: dict[int, tuple[Any, int]] = {}
-        for row, (piece, *more) in enumerate(pieces):
-            if piece.source is not None and not more and (piece.first, piece.step) != (0, 1):
-                indexed[row] = (
-                    piece.source,
-                    counter(range(piece.first, piece.first + piece.step * piece.length, piece.step)),
-                )
-        scanned = [row for row in range(len(pieces)) if row not in indexed]
+        indexed: dict[int, tuple[Var, int]] = {}
+        """Rows that the body takes by number, from a part of an array or in another order."""
+        for row, (piece, *more) in enumerate(self._pieces[block]):
+            if piece.array is not None and not more and piece.numbers != range(given.aval(piece.array).shape[0]):
+                indexed[row] = piece.array, counter(piece.numbers)
+        scanned = [row for row in range(len(block.rows)) if row not in indexed]
         starts = {
             slot: [axis if isinstance(axis, int) else [counter(block.order(axis))] for axis in by_axis]
             for slot, by_axis in block.starts.items()
         }
-        initials = {line: [take(atom) for atom in atoms] for line, atoms in block.initials.items()}
-        same = {
-            id(reading.atom): take(reading.atom)
-            for readings in block.readings
-            for reading in readings
-            if isinstance(reading, Same)
-        }
+        uneven = [ns for ns in counters if len(set(np.diff(ns))) > 1]
+        initials = block.initials
         final = {line.place: line for line in initials if line.delay == 1}
         alone = [place for place, j in block.single if j != last or place not in final]
         places = list(dict.fromkeys([*block.stacked, *alone]))
@@ -627,18 +302,18 @@ class Rolling(Walk):
         sums = sums_of_paddings(block, eqns, {place for place, _ in block.single} | set(block.stacked))
 
         def written(*values):
-            known = dict(zip(given, values, strict=True))
-
-            def value(key):
-                return key.val if isinstance(key, Literal) else known[key]
+            given.values = dict(zip(given.atoms, values, strict=True))
 
             def body(carry, slices):
                 entering = dict(zip(initials, carry, strict=True))
                 rows = dict(zip(scanned, slices[0], strict=True))
-                numbers = slices[1]
-                for row, ((key, shape), number) in indexed.items():
+                numbers = [slices[2][ns] if ns in uneven else reached(ns, slices[1]) for ns in counters]
+                for row, (array, number) in indexed.items():
                     rows[row] = lax.dynamic_index_in_dim(
-                        in_rows(known[key], shape), numbers[number], keepdims=False, allow_negative_indices=False
+                        in_rows(given[array], block.rows[row][0]),
+                        numbers[number],
+                        keepdims=False,
+                        allow_negative_indices=False,
                     )
                 made: list[list[Any]] = []
 
@@ -651,7 +326,7 @@ class Rolling(Walk):
                         case Each(row):
                             return rows[row]
                         case Same(atom):
-                            return value(same[id(atom)])
+                            return given[atom]
 
                 for slot, (eqn, readings) in enumerate(zip(eqns, block.readings, strict=True)):
                     if slot in sums:
@@ -671,14 +346,18 @@ class Rolling(Walk):
 
             carry, (out, entered) = lax.scan(
                 body,
-                [[value(key) for key in reversed(keys)] for keys in initials.values()],
-                ([stack_of(pieces[row], known, self.takes_constants) for row in scanned], [*map(counted, counters)]),
+                [[given[atom] for atom in reversed(atoms)] for atoms in initials.values()],
+                (
+                    [self._stack(block, row, given) for row in scanned],
+                    lax.iota(np.int32, block.repetitions) if counters else None,
+                    {ns: lax.stack([np.int32(number) for number in ns]) for ns in uneven},
+                ),
                 length=block.repetitions,
                 reverse=block.reverse,
             )
             of_place = dict(zip(places, out, strict=True))
             of_line = dict(zip(initials, carry, strict=True))
-            cut = {place: block.order(list(lax.unstack(of_place[place]))) for place in scattered}
+            cut = {place: block.order(unstacked(of_place[place])) for place in scattered}
             singles = []
             for place, j in block.single:
                 if j == last and place in final:
@@ -690,66 +369,73 @@ class Rolling(Walk):
                     singles.append(lax.index_in_dim(of_place[place], index, keepdims=False))
             return [of_place[place] for place in block.stacked], entered, singles
 
-        closed = jax.make_jaxpr(written)(*(atom.aval for atom in given.values()))
-        source = eqns[0].source_info
-        atoms = iter(self.splice(closed.jaxpr, closed.consts, list(given.values()), lambda _: source))
-        block.stacked = {place: next(atoms) for place in block.stacked}
-        block.entering = {line: next(atoms) for line in block.entering}
-        env.update((var, next(atoms)) for var in block.single.values())
+        closed = jax.make_jaxpr(written)(*map(aval_of, given.atoms))
+        results = self.splice(closed.jaxpr, closed.consts, [*given.atoms], lambda _: source)
+        env.update(
+            zip([*block.stacked.values(), *block.entering.values(), *block.single.values()], results, strict=True)
+        )
         self.changed = True
         self.fired[described(eqns)] += block.repetitions
 
-    def _array_of(self, source: Any) -> tuple[Atom, Any]:
-        """The array that a piece is cut out of, an input or what a loop has stacked; and the shape of a row."""
-        what, key = source
-        if isinstance(what, Var):
-            return what, key
-        atom = what.entering[key] if isinstance(key, Carried) else what.stacked[key]
-        assert atom is not None
-        return atom, None
+    def _stack(self, block: Block, row: int, given: Given) -> Any:
+        """The rows for all repetitions as one array, made without a copy where there is one piece.
+
+        Literals become a constant array, where the program can take one.
+        """
+        pieces = self._pieces[block][row]
+        if all(piece.array is None for piece in pieces):
+            values = [given[piece.first] for piece in pieces]
+            literal = self.takes_constants and all(isinstance(piece.first, Literal) for piece in pieces)
+            return np.stack(values) if literal else lax.stack(values)
+        parts = []
+        for piece in pieces:
+            if piece.array is None:
+                parts.append(lax.expand_dims(given[piece.first], (0,)))
+                continue
+            part = in_rows(given[piece.array], block.rows[row][0])
+            if piece.length < len(part):
+                low, high = sorted((piece.numbers[0], piece.numbers[-1]))
+                part = lax.slice_in_dim(part, low, high + 1, abs(piece.step))
+            parts.append(part if piece.step > 0 else lax.rev(part, (0,)))
+        return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
 
 
-def saved_by(blocks: Iterable[Block]) -> int:
-    return sum((block.repetitions - 1) * block.period for block in blocks)
+def stack_var(row: Atom, length: int) -> Var:
+    """A variable for a stack of so many rows."""
+    aval = aval_of(row)
+    return fresh_var(aval.update(shape=(length, *aval.shape)))
 
 
-def stack_of(pieces: list[Piece], known: dict[Any, Any], constants: bool) -> Any:
-    """The rows for all repetitions as one array, made without a copy where there is one piece.
+@jax.custom_jvp
+def unstacked(stack: Any) -> list[Any]:
+    """The rows of ``stack``, as :func:`jax.lax.unstack` has them, which compile seven times faster on the CPU.
 
-    Literals become a constant array, where the program can take one.
+    XLA makes a kernel of each slice; to compile them takes longer than the loop. But all results of one reduction are
+    made by one kernel, so each row is summed with a row of -0.0, which changes no number.
     """
-    if all(isinstance(piece.first, Literal) for piece in pieces):
-        numbers = np.stack([np.asarray(piece.first.val) for piece in pieces])
-        return numbers if constants else lax.stack(list(numbers))
-
-    def value(key):
-        return key.val if isinstance(key, Literal) else known[key]
-
-    if all(piece.source is None for piece in pieces):
-        return lax.stack([value(piece.first) for piece in pieces])
-    parts = []
-    for source, first, step, length in pieces:
-        if source is None:
-            parts.append(lax.expand_dims(value(first), (0,)))
-            continue
-        array = in_rows(known[source[0]], source[1])
-        low, high = sorted((first, first + (length - 1) * step))
-        part = lax.slice_in_dim(array, low, high + 1, abs(step))
-        parts.append(part if step > 0 else lax.rev(part, (0,)))
-    return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
+    if jax.default_backend() != "cpu" or not jnp.issubdtype(stack.dtype, np.number) or stack.dtype.itemsize == 1:
+        return list(lax.unstack(stack))
+    flat = lax.reshape(stack, (stack.shape[0], math.prod(stack.shape[1:])))
+    nothing = -np.zeros((), stack.dtype)
+    rows = [lax.pad(row, nothing, [(0, 1, 0), (0, 0, 0)]) for row in lax.split(flat, [1] * flat.shape[0])]
+    groups = [rows[first : first + TOGETHER] for first in range(0, len(rows), TOGETHER)]
+    sums = [lax.reduce(some, [nothing] * len(some), lambda xs, ys: [*map(lax.add, xs, ys)], (0,)) for some in groups]
+    return [lax.reshape(row, stack.shape[1:]) for row in itertools.chain(*sums)]
 
 
-def in_rows(array: Any, shape: tuple[int, ...] | None) -> Any:
-    """``array`` with rows of this shape."""
-    return array if shape is None else lax.reshape(array, (array.shape[0], *shape))
+@unstacked.defjvp
+def _(stacks, tangents):
+    return unstacked(*stacks), list(lax.unstack(*tangents))
 
 
-def counted(numbers: Sequence[int]) -> Any:
-    """Integers, one per iteration: counted where they are evenly spaced."""
-    steps = set(np.diff(numbers).tolist())
-    if len(steps) > 1:
-        return lax.stack([np.int32(number) for number in numbers])
-    count, (step,) = lax.iota(np.int32, len(numbers)), steps
+def in_rows(array: Any, row: Atom) -> Any:
+    """``array`` with rows of the shape of ``row``."""
+    return lax.reshape(array, (array.shape[0], *aval_of(row).shape))
+
+
+def reached(numbers: Sequence[int], count: Any) -> Any:
+    """Which of the evenly spaced ``numbers`` the loop is at, when it has counted to ``count``."""
+    step = numbers[1] - numbers[0]
     count = count if step == 1 else lax.mul(count, np.int32(step))
     return count if numbers[0] == 0 else lax.add(count, np.int32(numbers[0]))
 
