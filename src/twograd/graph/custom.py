@@ -26,9 +26,9 @@ Parts = dict[str, Any]
 """``num_consts``, ``call_jaxpr`` and, of a custom JVP, ``jvp``: primals and tangents -> results and their tangents.
 
 Of a custom VJP ``fwd``: primals -> residuals and results; ``residuals``: for each the operand that it is, or None for
-the next output of ``fwd``; and ``bwd``: residuals and cotangents -> cotangents. ``zeros``: which of the tangents (of
-``jvp``) or cotangents (of ``bwd``) are zero, and no outputs. ``num_consts`` and ``zeros`` may be absent. The first
-``num_consts`` operands are what the function closes over; rules have what they close over as constants.
+the next output of ``fwd``; ``bwd``: residuals and cotangents -> cotangents; and ``zeros``: which of these are zero, and
+no outputs. ``num_consts`` and ``zeros`` may be absent. The first ``num_consts`` operands are what the function closes
+over; rules have what they close over as constants.
 """
 
 
@@ -47,31 +47,33 @@ def parts_of(eqn: JaxprEqn) -> Parts:
     try:
         with emitting(eqn):
             if eqn.primitive is primitives.custom_jvp_call_p:
-                parts["jvp"], zeros = custom_jvp_jaxpr(params, (False,) * len(primals))
+                parts["jvp"], _ = custom_jvp_jaxpr(params, (False,) * len(primals))
             else:
                 parts["fwd"], forwarded, count = custom_vjp_forward(params, (True,) * len(primals))
                 parts["residuals"] = tuple(None if index is None else index - num_consts for index in forwarded)
-                parts["bwd"], zeros = _backward(eqn, residuals(parts, parts["fwd"].out_avals[:count], primals))
+                kept = residuals(parts, parts["fwd"].out_avals[:count], primals)
+                parts["bwd"], zeros = _backward(eqn, kept)
+                parts |= {"zeros": zeros} if any(zeros) else {}
     except Exception as error:  # whatever the user's function raises when it is traced here
-        raise HasNoText("its rule cannot be traced") from error
-    if any(zeros):
-        parts["zeros"] = tuple(zeros)
+        raise HasNoText(f"tracing its rule raises {type(error).__name__}") from error
     rules = [parts[key] for key in ("jvp", "fwd", "bwd") if key in parts]
     if any(isinstance(const, jax.core.Tracer) for rule in rules for const in rule.consts):
         raise HasNoText("its rule closes over values of a trace")
     return parts
 
 
-def _backward(eqn: JaxprEqn, residuals: Sequence[Any]) -> tuple[ClosedJaxpr, list[bool]]:
-    zeros: list[bool] = []
+def _backward(eqn: JaxprEqn, residuals: Sequence[Any]) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
+    zeros: tuple[bool, ...] = ()
 
     def backward(residuals: list[Any], cts: list[Any]) -> list[Any]:
+        nonlocal zeros
         found = custom_vjp_backward(eqn.params, residuals, cts)
-        zeros[:] = [ct is None for ct in found]
+        zeros = tuple(ct is None for ct in found)
         return [ct for ct in found if ct is not None]
 
     cts = [var.aval.to_ct_aval() for var in eqn.outvars]
-    return jax.make_jaxpr(backward)(list(residuals), cts), zeros
+    closed = jax.make_jaxpr(backward)(list(residuals), cts)
+    return closed, zeros
 
 
 def residuals(parts: Parts, computed: Iterable[Any], operands: Sequence[Any]) -> list[Any]:
@@ -108,7 +110,7 @@ class Rules:
         self._assumed: list[Rule] = []
 
     def name(self, eqn: JaxprEqn) -> str | None:
-        """The name of the rule of ``eqn``; None where that has no text, or ``eqn`` is no custom call."""
+        """The name of the rule of ``eqn``, or ``<why it has no text>``; None where ``eqn`` is no custom call."""
         if eqn.primitive not in CUSTOM:
             return None
         if self._assumed:
@@ -116,14 +118,15 @@ class Rules:
         before = len(self.named)
         try:
             return self._find(eqn)
-        except HasNoText:
+        except HasNoText as why:
             del self.named[before:]
             self._assumed.clear()
-            return None
+            return f"<{why}>"
 
     def _find(self, eqn: JaxprEqn) -> str:
         body = eqn.params["call_jaxpr"]
-        key = (eqn.primitive, body.jaxpr.debug_info.func_name, eqn.params["num_consts"], self._write({"": body}))
+        word = re.sub(r"\W+", "_", body.jaxpr.debug_info.func_name.partition("-")[0]).strip("_") or "rule"
+        key = (eqn.primitive, word, eqn.params["num_consts"], self._write({"": body}))
         known = [rule for rule in self.named if rule.key == key]
         for rule in known:
             if rule not in self._assumed and self._is(eqn, rule):
@@ -133,7 +136,8 @@ class Rules:
                 if rule.text is None:
                     rule.claims.append(eqn)
                 return rule.name
-        rule = Rule(self._free(body.jaxpr.debug_info.func_name), eqn.primitive, key)
+        number = 1 + sum(rule.key[1] == word for rule in self.named)
+        rule = Rule(word if number == 1 else f"{word}-{number}", eqn.primitive, key)
         self.named.append(rule)
         rule.text = self._text(eqn, rule)
         if not all(self._is(claim, rule) for claim in rule.claims):
@@ -156,12 +160,6 @@ class Rules:
         self._assumed.pop()
         return text
 
-    def _free(self, of: str) -> str:
-        word = re.sub(r"\W+", "_", of).strip("_") or "rule"
-        taken = {rule.name for rule in self.named}
-        numbered = (f"{word}_{number}" for number in range(1, len(taken) + 1))
-        return next(name for name in (word, *numbered) if name not in taken)
-
 
 # --- parts to functions -----------------------------------------------------------------------------------------------
 
@@ -174,32 +172,28 @@ def shapes(avals: Iterable[Any]) -> str:
 def mismatch(primitive: Primitive, parts: Parts) -> str | None:
     """What is wrong with parts that somebody wrote; None where they fit together."""
     is_jvp = primitive is primitives.custom_jvp_call_p
-    needed = {"call_jaxpr", "jvp"} if is_jvp else {"call_jaxpr", "fwd", "residuals", "bwd"}
-    if not needed <= parts.keys() <= needed | {"num_consts", "zeros"}:
-        return f"it needs {', '.join(sorted(needed))}, and may have num_consts and zeros"
+    needed = ["call_jaxpr", "jvp"] if is_jvp else ["call_jaxpr", "fwd", "residuals", "bwd"]
+    optional = ["num_consts"] if is_jvp else ["num_consts", "zeros"]
+    if not set(needed) <= parts.keys() <= {*needed, *optional}:
+        return f"it needs {', '.join(needed)}, and may have {' and '.join(optional)}"
     jaxprs = [parts[key] for key in ("call_jaxpr", "jvp", "fwd", "bwd") if key in needed]
     if not all(isinstance(jaxpr, ClosedJaxpr) for jaxpr in jaxprs):
         return "its functions must be closed: { lambda ...}"
     body = parts["call_jaxpr"]
     primals, results = body.in_avals[parts.get("num_consts", 0) :], body.out_avals
-    zeros = parts.get("zeros", (False,) * len(results if is_jvp else primals))
-    if len(zeros) != len(results if is_jvp else primals):
-        return "zeros says something of another number of results"
-
-    def tangents(avals: Sequence[Any], zeros: Sequence[bool] = ()) -> list[Any]:
-        given = itertools.compress(avals, (not zero for zero in zeros)) if zeros else avals
-        return [aval.to_tangent_aval() for aval in given]
-
+    zeros = parts.get("zeros", (False,) * len(primals))
+    tangents = [[aval.to_tangent_aval() for aval in avals] for avals in (primals, results)]
     if is_jvp:
-        expected = {"jvp": ([*primals, *tangents(primals)], [*results, *tangents(results, zeros)])}
+        expected = {"jvp": ([*primals, *tangents[0]], [*results, *tangents[1]])}
+    elif not all(index is None or index in range(len(primals)) for index in parts["residuals"]):
+        return "residuals are None, or the numbers of operands"
+    elif len(zeros) != len(primals):
+        return "zeros says something of another number of operands"
     else:
-        count = sum(index is None for index in parts["residuals"])
-        if not all(index is None or index in range(len(primals)) for index in parts["residuals"]):
-            return "residuals are None, or the numbers of operands"
-        computed = parts["fwd"].out_avals[:count]
+        computed = parts["fwd"].out_avals[: sum(index is None for index in parts["residuals"])]
         kept = residuals(parts, computed, primals)
-        expected = {"fwd": (primals, [*computed, *results])}
-        expected["bwd"] = ([*kept, *tangents(results)], tangents(primals, zeros))
+        cts = list(itertools.compress(tangents[0], (not zero for zero in zeros)))
+        expected = {"fwd": (primals, [*computed, *results]), "bwd": ([*kept, *tangents[1]], cts)}
     for key, ends in expected.items():
         found = parts[key].in_avals, parts[key].out_avals
         for what, mine, wanted in zip(("takes", "returns"), found, ends, strict=True):
@@ -209,7 +203,7 @@ def mismatch(primitive: Primitive, parts: Parts) -> str | None:
 
 
 def apply_parts(primitive: Primitive, name: str, parts: Parts, operands: Sequence[Any]) -> list[Any]:
-    """Calls the function of these parts, by ``primitive``. Its rules are looked up in ``parts`` only when they are asked for."""
+    """Calls the function of these parts, by ``primitive``. ``parts`` need have rules only once these are used."""
     num_consts = parts.get("num_consts", 0)
     consts, primals = operands[:num_consts], operands[num_consts:]
 
@@ -218,13 +212,7 @@ def apply_parts(primitive: Primitive, name: str, parts: Parts, operands: Sequenc
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         results = _call(parts["jvp"], [*primals, *tangents])
-        count = len(parts["call_jaxpr"].out_avals)
-        given, out = iter(results[count:]), results[:count]
-        zeros = parts.get("zeros", (False,) * count)
-        return out, [
-            jax.custom_derivatives.SymbolicZero(jax.typeof(value).to_tangent_aval()) if zero else next(given)
-            for value, zero in zip(out, zeros, strict=True)
-        ]
+        return results[: len(results) // 2], results[len(results) // 2 :]
 
     def fwd(*primals: Any) -> tuple[list[Any], list[Any]]:
         results = _call(parts["fwd"], primals)

@@ -168,20 +168,28 @@ class Reader:
         self.primitives = primitives_by_name()
         self._tokens = list(tokens(text, line, column))
         self._at = 0
-        self._rules = dict(self._find_rules())
+        self._rules = self._find_rules()
+        self._shared: dict[Any, jax.Array] = {}
 
-    def _find_rules(self) -> Iterable[tuple[str, Rule]]:
+    def _find_rules(self) -> dict[str, Rule]:
         """Where the rules stand that follow on the program, which calls them."""
-        depth = 0
+        depth, found = 0, {}
         for at, token in enumerate(self._tokens):
             depth += (token.kind == "sign") * ((token.text in "{[(") - (token.text in "}])"))
             if at and depth == 0 and (token.kind, token.text) == ("word", "rule"):
                 name = self._tokens[at + 1]
-                yield name.text, Rule(name, at + 2)
+                if name.text in found:
+                    raise ParseError(name.line, name.column, f"two rules are called {name.text!r}")
+                found[name.text] = Rule(name, at + 2)
+        return found
 
     def rule(self, name: Token) -> Rule:
         """The rule of this name, which is read now if it has not been."""
         rule = self._rules.get(name.text)
+        if name.kind == "opaque":
+            problem = f"this call has no derivative rule that a text can hold: {name.text[1:-1]}"
+            way_out = "g.strip(outputs) opens calls with derivative rules: print what it returns"
+            raise ParseError(name.line, name.column, f"{problem}. {way_out}.")
         if rule is None:
             raise ParseError(name.line, name.column, f"no rule is called {name.text!r}")
         if rule.primitive is None:
@@ -200,11 +208,7 @@ class Reader:
 
     def skip_rule(self) -> None:
         """Reads the rule that begins here, and goes to its end."""
-        name = self.kind("word", "the name of a rule")
-        rule = self.rule(name)
-        if rule.at is not name:
-            raise ParseError(name.line, name.column, f"two rules are called {name.text!r}")
-        self._at = rule.end
+        self._at = self.rule(self.kind("word", "the name of a rule")).end
 
     def peek(self, ahead: int = 0) -> Token:
         return self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
@@ -266,14 +270,18 @@ class Reader:
         return found
 
     def constant(self, aval: Any) -> Any:
+        """An array; the same one wherever a text has these values, as a program and its rules may share it."""
         at = self.peek()
         if at.kind == "digest":
             self.next()
             value = self.constants.get(at.text)
             if value is None:
                 raise self.wrong(at, "the text has not the values of so large a constant: pass the array in constants")
+        else:
+            value = self.array(at, self.value(), aval)
+        if aval.dtype == jax.dtypes.float0:
             return value
-        return self.array(at, self.value(), aval)
+        return self._shared.setdefault((digest(value), aval), jnp.asarray(value, aval.dtype))
 
     def array(self, at: Token, items: Any, aval: Any) -> Any:
         """Nested lists of numbers as an array."""
@@ -352,7 +360,7 @@ class Reader:
             found = settings if self.take("@") else params
             key = self.kind("word", "the name of a parameter").text
             self.expect("=")
-            found[key] = self.rule(self.kind("word", "the name of a rule")) if key == "rule" else self.value(of)
+            found[key] = self.rule(self.next()) if key == "rule" else self.value(of)
             self.skip_lines()
             if not self.take(","):
                 self.expect("]")
@@ -383,12 +391,8 @@ class Reader:
             case "number":
                 return float(at.text) if re.search(r"[.enf]", at.text) else int(at.text)
             case "opaque":
-                raise ParseError(
-                    at.line,
-                    at.column,
-                    f"{primitive} has a {at.text[1:-1]} here, which a text cannot hold (a Python function, a device or "
-                    "a mesh). g.strip(outputs) opens calls with derivative rules: print what it returns.",
-                )
+                problem = f"{primitive} has a {at.text[1:-1]} here, which a text cannot hold"
+                raise ParseError(at.line, at.column, f"{problem} (a Python function, a device or a mesh)")
             case "word":
                 return self.word(at)
         if at.text == "(":

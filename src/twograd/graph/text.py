@@ -276,9 +276,10 @@ def equation_text(
     operands = " ".join(names[atom] for atom in eqn.invars)
     omitted = usual(eqn.primitive.name, eqn.params)
     rule = rules.name(eqn) if rules else None
+    written = [item for item in sorted(eqn.params.items()) if not rule or (rule[0] == "<" and item[0] == "call_jaxpr")]
     params = [
         f"{key}={_param(value, body)}"
-        for key, value in sorted([] if rule else eqn.params.items())
+        for key, value in written
         if not (key in omitted and _equal(value, omitted[key])) and not (key == "computation" and callable(value))
     ]
     params += [f"rule={rule}"] if rule else []
