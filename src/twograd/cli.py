@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.verbose:
             raise
-        print(f"twograd: internal error: {type(error).__name__}: {error} (-v shows where)", file=sys.stderr)
+        said = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        print(f"twograd: internal error: {type(error).__name__}: {said} (-v shows where)", file=sys.stderr)
         return FAILURE
 
 

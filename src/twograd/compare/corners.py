@@ -28,6 +28,7 @@ from twograd.compare.errors import CompareError, Unsupported
 from twograd.compare.program import Comparison, Declaration
 from twograd.compare.results import Check, Settings
 from twograd.compare.runner import case_name, cast, make_inputs
+from twograd.graph.advice import explaining
 from twograd.tape.node import Node
 
 SAMPLING = timing.Plan(min_time=0.05, min_rounds=11, max_time=0.3, warmup_cap=0.1)
@@ -117,7 +118,8 @@ def corners(f: Callable[..., Any], *args: Any) -> Corners:
     if not args or not all(jnp.issubdtype(jnp.result_type(leaf), np.floating) for leaf in tree_leaves(args[0])):
         raise TypeError(f"corners differentiates {name} in its first argument, which must hold real numbers")
     args = jax.tree.map(jnp.asarray, args)
-    out = jax.eval_shape(f, *args)
+    with explaining(f):
+        out = jax.eval_shape(f, *args)
     if getattr(out, "shape", None) != () or str(out.dtype) not in check.TOLERANCES:
         raise TypeError(
             f"corners needs a program that returns a real scalar, of float32 or float64; {name} returns {out}"
