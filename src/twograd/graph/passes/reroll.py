@@ -277,21 +277,18 @@ class Rolling(Walk):
                 (env[piece.array],) = self.splice(closed.jaxpr, closed.consts, rows, lambda _: source)
             given.take(piece.first if piece.array is None else piece.array)
 
-        counters: dict[tuple[int, ...], int] = {}
-
-        def counter(numbers: Sequence[int]) -> int:
-            """Which of the counters, one number per iteration, these are."""
-            return counters.setdefault(tuple(numbers), len(counters))
-
-        indexed: dict[int, tuple[Var, int]] = {}
+        indexed: dict[int, tuple[Var, tuple[int, ...]]] = {}
         """Rows that the body takes by number, from a part of an array or in another order."""
         for row, (piece, *more) in enumerate(self._pieces[block]):
             if piece.array is not None and not more and piece.numbers != range(given.aval(piece.array).shape[0]):
-                indexed[row] = piece.array, counter(piece.numbers)
+                indexed[row] = piece.array, tuple(piece.numbers)
         scanned = [row for row in range(len(block.rows)) if row not in indexed]
         starts = {
-            slot: [axis if isinstance(axis, int) else [counter(block.order(axis))] for axis in by_axis]
+            slot: [axis if isinstance(axis, int) else tuple(block.order(axis)) for axis in by_axis]
             for slot, by_axis in block.starts.items()
+        }
+        counters = {ns for _, ns in indexed.values()} | {
+            ns for ns in itertools.chain(*starts.values()) if isinstance(ns, tuple)
         }
         uneven = [ns for ns in counters if len(set(np.diff(ns))) > 1]
         initials = block.initials
@@ -307,7 +304,7 @@ class Rolling(Walk):
             def body(carry, slices):
                 entering = dict(zip(initials, carry, strict=True))
                 rows = dict(zip(scanned, slices[0], strict=True))
-                numbers = [slices[2][ns] if ns in uneven else reached(ns, slices[1]) for ns in counters]
+                numbers = {ns: slices[2][ns] if ns in uneven else reached(ns, slices[1]) for ns in counters}
                 for row, (array, number) in indexed.items():
                     rows[row] = lax.dynamic_index_in_dim(
                         in_rows(given[array], block.rows[row][0]),
@@ -440,9 +437,9 @@ def reached(numbers: Sequence[int], count: Any) -> Any:
     return count if numbers[0] == 0 else lax.add(count, np.int32(numbers[0]))
 
 
-def start_indices(by_axis: list[Any], numbers: list[Any]) -> list[Any]:
-    """Where a piece begins in this iteration: fixed, or the number that a counter has reached."""
-    return [np.int32(axis) if isinstance(axis, int) else numbers[axis[0]] for axis in by_axis]
+def start_indices(by_axis: Sequence[Any], numbers: dict[tuple[int, ...], Any]) -> list[Any]:
+    """Where a piece begins in this iteration: fixed, or the number that the loop is at."""
+    return [np.int32(axis) if isinstance(axis, int) else numbers[axis] for axis in by_axis]
 
 
 def moved(eqn: JaxprEqn, x: Any, starts: list[Any]) -> Any:
