@@ -19,6 +19,7 @@ from jax._src import effects as _effects
 from jax._src import literals as _literals
 from jax._src import shard_map as _shard_map
 from jax._src import source_info_util as _source_info_util
+from jax._src.dispatch import ArrayCopySemantics
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as _partial_eval
@@ -35,6 +36,7 @@ __all__ = [
     "MATMUL_PRECISION",
     "RANDOM_IMPLEMENTATIONS",
     "X64",
+    "ArrayCopySemantics",
     "LinearSolveTuple",
     "bind_again",
     "bind_shard_map",

@@ -83,8 +83,7 @@ def test_other_programs_read_back(name):
     g = graph.trace(f, *args, **kwargs)
     read = held(g)
     if name in ("scan", "structure", "random"):
-        out = [jax.tree.leaves(h.run(*args, **kwargs)) for h in (read, g)]
-        same(*out)
+        same(jax.tree.leaves(read.run(*args, **kwargs)), jax.tree.leaves(g.run(*args, **kwargs)))
 
 
 def test_a_second_derivative_keeps_its_scopes():
@@ -368,9 +367,9 @@ def test_benchmarks_and_comparisons_read_back(name):
 def test_programs_of_every_derivative_rule_read_back(module):
     values = vars(importlib.import_module(f"rules.test_{module}")).values()
     cases = [item for value in values if isinstance(value, list) for item in value if isinstance(item, Case)]
-    assert len(cases) > 3
+    assert cases
     with jax.enable_x64(True):
-        for case in cases:
+        for case in cases[:: 1 + len(cases) // 50]:
             if not case.slow:
                 fn, xs = problem(case).fn, problem(case).xs
                 g = graph.trace(lambda *xs, fn=fn: sum(jnp.sum(jnp.real(out)) for out in fn(*xs)), *xs)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive, primitives
 
 from twograd._compat import called_here, custom_jvp_jaxpr, custom_vjp_backward, custom_vjp_forward, emitting
@@ -57,7 +58,7 @@ def parts_of(eqn: JaxprEqn) -> Parts:
     except Exception as error:  # whatever the user's function raises when it is traced here
         raise HasNoText(f"tracing its rule raises {type(error).__name__}") from error
     rules = [parts[key] for key in ("jvp", "fwd", "bwd") if key in parts]
-    if any(isinstance(const, jax.core.Tracer) for rule in rules for const in rule.consts):
+    if any(isinstance(const, Tracer) for rule in rules for const in rule.consts):
         raise HasNoText("its rule closes over values of a trace")
     return parts
 

@@ -382,7 +382,9 @@ def parse(text: str, constants: Iterable[Any] = ()) -> Graph:
 
     Arrays of more than 64 elements are in a text by their SHA-256 only; ``constants`` are these, in any order, such as
     ``g.jaxpr.consts``. Raises ParseError, naming line and column: for what is no program, and for what no text can
-    hold, which is Python functions (custom derivative rules, callbacks), devices and meshes.
+    hold: Python functions (callbacks, policies of a checkpoint), devices and meshes. The rules of ``custom_jvp`` and
+    ``custom_vjp`` calls are in a text as jaxprs. It cannot hold those that ask which tangents are zero, close over
+    values of the trace, or call a function with another rule, and so on without end.
     """
     name, closed, in_tree, out_tree = read(text, constants)
     return Graph(closed, in_tree, out_tree, name)

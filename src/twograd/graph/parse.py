@@ -25,6 +25,7 @@ from jax.tree_util import tree_structure
 from twograd import _trees
 from twograd._compat import (
     RANDOM_IMPLEMENTATIONS,
+    ArrayCopySemantics,
     LinearSolveTuple,
     literal,
     new_jaxpr,
@@ -38,6 +39,7 @@ from twograd.graph.text import default_names, digest, type_of, usual
 ENUMS = {
     kind.__name__: kind
     for kind in (
+        ArrayCopySemantics,
         lax.AccuracyMode,
         lax.DotAlgorithmPreset,
         lax.FftType,
@@ -61,6 +63,7 @@ RECORDS: dict[str, Callable[..., Any]] = {
     )
 }
 RECORDS["PRNGImpl"] = lambda name: RANDOM_IMPLEMENTATIONS[name]
+RECORDS["Primitive"] = lambda name: primitives_by_name()[name]
 RECORDS["OrderedDict"] = OrderedDict
 RECORDS["complex"] = complex
 
@@ -572,7 +575,7 @@ def bind(eqn: Equation, operands: list[Any]) -> list[Any]:
 
 def call(eqn: Equation, rule: Rule, operands: list[Any]) -> list[Any]:
     """Calls the function that has this rule."""
-    if eqn.primitive is not rule.primitive:
+    if rule.primitive is None or eqn.primitive is not rule.primitive:
         raise TypeError(f"{rule.at.text} is a rule of {rule.primitive}")
     if "call_jaxpr" not in rule.parts:
         raise TypeError(f"the call_jaxpr of {rule.at.text} must stand before what calls it")

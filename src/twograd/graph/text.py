@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, primitives
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, primitives
 
 from twograd import _trees
 from twograd._compat import RANDOM_IMPLEMENTATIONS, partitionable, plain_jit_params, scope_of, stack_of, user_line
@@ -207,6 +207,8 @@ def _param(value: Any, body: Callable[[Any], str]) -> str:
         return str(value)
     if isinstance(value, type) and issubclass(value, np.generic):
         return str(np.dtype(value))
+    if isinstance(value, Primitive):
+        return f"Primitive(name={json.dumps(value.name)})"
     if value in RANDOM_IMPLEMENTATIONS.values() if type(value).__name__ == "PRNGImpl" else False:
         return f"PRNGImpl(name={json.dumps(value.name)})"
     if isinstance(value, (np.ndarray, np.generic, jax.Array)) or hasattr(value, "__array__"):
