@@ -179,7 +179,7 @@ SPECIAL |= {
     "kl_div": lambda x: special.kl_div(x, x**2),
     "logsumexp": special.logsumexp,
     "multigammaln": lambda x: special.multigammaln(x + 1, 2),
-    "polygamma": lambda x: special.polygamma(2, x),
+    "polygamma": lambda x: special.polygamma(2, x + 1),
     "rel_entr": lambda x: special.rel_entr(x, x**2),
     "xlog1py": lambda x: special.xlog1py(x, x),
     "xlogy": lambda x: special.xlogy(x, x),
