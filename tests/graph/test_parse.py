@@ -96,7 +96,7 @@ def test_a_second_derivative_keeps_its_scopes():
 def test_numbers_are_read_to_the_bit():
     odd = np.array([0.1, -0.0, np.nan, np.inf, -np.inf, 1e-45], np.float32)
     odd_nan = np.array([0x7FC00001], np.uint32).view(np.float32)
-    others = (np.arange(3) > 1, np.int8([-128, 5]))
+    others = (np.arange(3) > 1, np.array([-128, 5], np.int8))
     for array in (odd, odd_nan, odd.astype(jnp.bfloat16), *others, np.array([complex(-0.0, np.inf), 1j], np.complex64)):
         g = graph.trace(lambda x, array=array: (x + array, x), jnp.zeros_like(array))
         (found,) = held(g).jaxpr.consts

@@ -395,7 +395,8 @@ class Reader:
                 return float(at.text) if re.search(r"[.enf]", at.text) else int(at.text)
             case "opaque":
                 problem = f"{primitive} has a {at.text[1:-1]} here, which a text cannot hold"
-                raise ParseError(at.line, at.column, f"{problem} (a Python function, a device or a mesh)")
+                which = "a Python function, a device or a mesh; g.strip(outputs) opens checkpoints and custom calls"
+                raise ParseError(at.line, at.column, f"{problem} ({which})")
             case "word":
                 return self.word(at)
         if at.text == "(":
