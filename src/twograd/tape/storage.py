@@ -1,0 +1,172 @@
+"""Storages: what Tensors share, and the versions of what is in it.
+
+What flows in: Tensors that are about to be changed in place, or to share their elements with another. What flows out:
+the count of changes, and on the way back an error where a saved value was changed. Read :class:`Storage`, then
+:func:`supersede`.
+
+JAX's arrays are immutable, so what a node saved is still the value it saved, whatever happens to the Tensor. A change
+in place puts a new array in a Tensor and marks the old one: it is superseded. A pullback that reads a superseded array
+is PyTorch's error, since there the value is gone. A Tensor that is never changed, and no view of another, has no
+storage and costs nothing; the walk back looks at what it reads only while superseded arrays are alive.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twograd.tape.node import AccumulateGrad, Node
+
+if TYPE_CHECKING:
+    from twograd.tape.tensor import Tensor
+
+Path = tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...]
+
+MODIFIED = (
+    "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
+    "{output} is at version {version}; expected version {expected} instead. Hint: enable anomaly detection to find the "
+    "operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
+)
+TYPES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "bool": "Bool", "int8": "Char",
+    "int16": "Short", "int32": "Int", "int64": "Long", "uint8": "Byte", "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble",
+}  # fmt: skip
+
+
+class Counter:
+    """Counts the changes seen by the Tensors that share it."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, version: int = 0):
+        self.version = version
+
+
+class Storage:
+    """An array, the Tensors that show (a part of) it, and the arrays that they have shown since it was last changed,
+    which a node may hold longer than the Tensor lives."""
+
+    __slots__ = ("_alive", "array", "shown", "tensors")
+
+    def __init__(self, array: Any):
+        self.array = array
+        self.tensors: list[weakref.ref[Tensor]] = []
+        self.shown: list[tuple[weakref.ref[Any], Counter, weakref.ref[Tensor]]] = []
+        self._alive = 32
+
+    def add(self, tensor: "Tensor", counter: Counter) -> None:
+        """Takes note of a Tensor and of its array; forgets dead ones when their number may have doubled."""
+        ref = weakref.ref(tensor)
+        self.tensors.append(ref)
+        self.shown.append((weakref.ref(tensor._data), counter, ref))
+        if len(self.shown) > self._alive:
+            self.tensors = [ref for ref in self.tensors if ref() is not None]
+            self.shown = [entry for entry in self.shown if entry[0]() is not None]
+            self._alive = 2 * len(self.shown) + 32
+
+
+class Refusal(NamedTuple):
+    """Why a view must not be changed in place where gradients are recorded: it is one of several outputs of an op, or
+    it was made under ``no_grad``."""
+
+    name: str
+    output_nr: int
+
+
+NO_GRAD = Refusal("", 0)
+
+
+class Alias:
+    """What a Tensor with a storage shows of it.
+
+    ``path`` are the view functions that lead from the storage's array to the Tensor's. ``base`` is the Tensor that it is
+    a differentiable view of, by the part of the path behind ``start``; None for one that is no view, or detached.
+    ``refusal`` says why it must not be changed in place, if so.
+    """
+
+    __slots__ = ("base", "counter", "path", "refusal", "start", "storage")
+
+    def __init__(
+        self, storage: Storage, counter: Counter, path: Path = (), base: "Tensor | None" = None, start: int = 0
+    ):
+        self.storage = storage
+        self.counter = counter
+        self.path = path
+        self.base = base
+        self.start = start
+        self.refusal: Refusal | None = None
+
+
+def alias_of(tensor: "Tensor") -> Alias:
+    """The alias of ``tensor``, which gets a storage of its own if it has none."""
+    alias = tensor._alias
+    if alias is None:
+        counter = Counter()
+        storage = Storage(tensor._data)
+        alias = tensor._alias = Alias(storage, counter)
+        storage.add(tensor, counter)
+    return alias
+
+
+def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> "Tensor":
+    """Lets ``tensor`` show what ``owner`` shows, with the same count of changes unless another is given."""
+    alias = alias_of(owner)
+    tensor._alias = Alias(alias.storage, counter or alias.counter, alias.path)
+    alias.storage.add(tensor, tensor._alias.counter)
+    return tensor
+
+
+# --- superseded arrays ------------------------------------------------------------------------------------------------
+
+
+class _Superseded(NamedTuple):
+    array: weakref.ref[Any]
+    counter: Counter
+    version: int  # at which the array was current
+    tensor: "weakref.ref[Tensor]"
+    writer: int | None  # the order of the node that made its successor; reads the array as it was, legally
+
+
+superseded: dict[int, _Superseded] = {}
+"""By id, the arrays that are alive and were replaced by a change in place."""
+
+
+def supersede(storage: Storage, counter: Counter, writer: int | None) -> None:
+    """One more change is counted, and all arrays that were current for its counter are superseded."""
+    for ref, seen_by, tensor in storage.shown:
+        array = ref()
+        if array is not None and seen_by is counter:
+            key = id(array)
+            alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
+            superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
+    storage.shown = [entry for entry in storage.shown if entry[1] is not counter]
+    counter.version += 1
+
+
+def check_versions(node: Node, saved: Sequence[Any]) -> None:
+    """Raises RuntimeError if a value that ``node`` saved was changed since, with PyTorch's text."""
+    positions = node.plan.positions or ()
+    for value, position in zip(saved, positions, strict=True):
+        entry = superseded.get(id(value))
+        if entry is None or (entry.writer == node.order and position == 0):
+            continue  # an op in place may read what it replaces: that is its own operand, of which PyTorch saves a copy
+        history = [*node.next_functions, *((node, i) for i in range(node.num_results))]
+        source, output_nr = history[position]
+        tensor = entry.tensor()
+        if tensor is not None and tensor.grad_fn is not None and position < len(node.next_functions):
+            source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
+        made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
+        raise RuntimeError(
+            MODIFIED.format(
+                type=f"torch.{type_name(value.dtype)}Tensor",
+                sizes=list(value.shape),
+                output=made and f", which is {made},",
+                version=entry.counter.version,
+                expected=entry.version,
+            )
+        )
+
+
+def type_name(dtype: Any) -> str:
+    """PyTorch's word for a dtype: ``Float``."""
+    return TYPES.get(str(dtype), str(dtype))
