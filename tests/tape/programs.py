@@ -6,9 +6,9 @@ A program is a list of lines; each works on the Tensors made so far, ``env``, an
 import contextlib
 import random
 
-UNARY = ("exp", "sin", "tanh", "sigmoid", "neg", "log", "sqrt", "cos", "reciprocal", "square")
+UNARY = ("exp", "sin", "tanh", "sigmoid", "neg", "log", "sqrt", "cos", "square")
 IN_PLACE = ("exp_", "sin_", "tanh_", "sigmoid_", "neg_", "cos_", "zero_", "square_")
-BINARY = ("mul", "add", "sub", "div")
+BINARY = ("mul", "add", "sub")
 
 
 def program(seed, length=10):
@@ -39,12 +39,12 @@ def viewed(x, a, b):
         "slice": lambda: x[b % n :],
         "reshape": lambda: x.reshape(-1),
         "view": lambda: x.view(-1),
-        "squeeze": lambda: x.squeeze(),
+        "squeeze": x.squeeze,
         "narrow": lambda: x.narrow(0, 0, 1 + b % n),
         "expand": lambda: x.expand(*((2, *x.shape) if b % 2 else x.shape)),
         "t": lambda: x.transpose(0, 1),
         "permute": lambda: x.permute(*reversed(range(x.ndim))),
-        "diagonal": lambda: x.diagonal(),
+        "diagonal": x.diagonal,
         "column": lambda: x[:, b % x.shape[1]],
         "row": lambda: x[b % n, None],
         "step": lambda: x[::2, 1:],
@@ -55,21 +55,23 @@ def viewed(x, a, b):
     }[kind]()
 
 
-def partner(env, x, a, b):
+def partner(env, ambiguous, x, a, b):
     """A Tensor of the shape of ``x``, or of no dimension, or a number."""
-    same = [y for y in env if tuple(y.shape) == tuple(x.shape)]
+    same = [y for i, y in enumerate(env) if tuple(y.shape) == tuple(x.shape) and i not in ambiguous]
     return same[b % len(same)] if same and a % 4 else 0.5 + b % 3
 
 
-def step(env, line):
-    """Runs one line; returns the new Tensor or None."""
+def step(env, line, ambiguous):
+    """Runs one line; returns the new Tensor or None. The Tensors at ``ambiguous`` are read as constants."""
     word, (a, b, c, d, _), _ = line
     x = env[a % len(env)]
+    if word in ("unary", "binary", "scale") and a % len(env) in ambiguous:
+        x = x.detach()
     match word:
         case "unary":
             return getattr(x, UNARY[b % len(UNARY)])()
         case "binary":
-            return getattr(x, BINARY[b % len(BINARY)])(partner(env, x, c, d))
+            return getattr(x, BINARY[b % len(BINARY)])(partner(env, ambiguous, x, c, d))
         case "scale":
             return x**2 if b % 2 else x * 2.0
         case "view":
@@ -77,10 +79,10 @@ def step(env, line):
         case "in place":
             getattr(x, IN_PLACE[b % len(IN_PLACE)])()
         case "binary in place":
-            getattr(x, BINARY[b % len(BINARY)] + "_")(partner(env, x, c, d))
+            getattr(x, BINARY[b % len(BINARY)] + "_")(partner(env, ambiguous, x, c, d))
         case "set":
             y = x[b % x.shape[0]] if x.ndim else x
-            x[(b % x.shape[0]) if x.ndim else ...] = partner(env, y, c, d)
+            x[(b % x.shape[0]) if x.ndim else ...] = partner(env, ambiguous, y, c, d)
         case "detach":
             return x.detach()
         case "backward":
@@ -90,7 +92,7 @@ def step(env, line):
 
 
 def run(torch, lines):
-    """What can be seen of a program: per line the shape and the version, the error, at the end all values and gradients.
+    """What can be seen of a program: per line shapes, versions and an error, at the end all values and gradients.
 
     The program goes on after an error, as a user at a prompt would.
     """
@@ -100,6 +102,7 @@ def run(torch, lines):
         torch.tensor([0.9, 1.4], requires_grad=True),
         torch.tensor([[0.5, 0.8], [1.2, 0.6]]),
     ]
+    ambiguous = set()  # views made under no_grad: PyTorch says that they require grad, and gives them no history
     env = [*leaves, leaves[0] * 1.0, leaves[1] * 2.0]
 
     def guarded(act):
@@ -111,11 +114,13 @@ def run(torch, lines):
 
     for line in lines:
         with torch.no_grad() if line[2] else contextlib.nullcontext():
-            made = guarded(lambda line=line: step(env, line))
+            made = guarded(lambda line=line: step(env, line, ambiguous))
         if made is not None:
+            if line[0] == "view" and (line[2] or line[1][0] % len(env) in ambiguous):
+                ambiguous.add(len(env))
             env.append(made)
         seen.append([(tuple(x.shape), x._version) for x in env])
-    for x in env:
+    for x in (x for i, x in enumerate(env) if i not in ambiguous):
         guarded(lambda x=x: seen.append(x.requires_grad and x.grad_fn is not None))
         guarded(lambda x=x: x.sum().backward(retain_graph=True) if x.requires_grad and x.grad_fn is not None else None)
     values = [x.detach().tolist() for x in env]

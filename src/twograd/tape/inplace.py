@@ -159,7 +159,11 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     Differentiable in both. Where an index picks an element twice it is undefined which value stays.
     """
     spec, operands = split_index(self, index)
-    if mode.recording and self.requires_grad and self.is_leaf and is_basic(spec, operands) and set(spec) - EVERYTHING:
+    basic = is_basic(spec, operands) and not EVERYTHING.issuperset(spec)
+    if basic and self._alias is not None and self._alias.path is not None:
+        copy_(self[index], value)  # which elements are written through a view of a view is told by its path
+        return
+    if basic and mode.recording and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
     check_writable(self, (value,))
     write(self, apply(assigner(spec), self, value, *operands))

@@ -562,7 +562,7 @@ def reshape(self: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one size may be -1. A view where that is possible, else a copy."""
     sizes = _sizes(shape)
     function = _reshaper(sizes)
-    return view(self, function) if can_view(self, sizes) else apply(function, self)
+    return view(self, function, in_row=True) if can_view(self, sizes) else apply(function, self)
 
 
 @structured
@@ -771,8 +771,8 @@ def diagonal(self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Ten
 def as_strided(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Raises NotImplementedError: JAX's arrays have no strides."""
     raise NotImplementedError(
-        "as_strided() needs memory with strides, which JAX's arrays have not. Use view, narrow, select, transpose, expand, "
-        "diagonal, or an index array: x.flatten()[index]."
+        "as_strided() needs memory with strides, which JAX's arrays have not. Use view, narrow, select, transpose, "
+        "expand, diagonal, or an index array: x.flatten()[index]."
     )
 
 

@@ -19,7 +19,16 @@ from twograd.tape.node import AccumulateGrad, Node
 if TYPE_CHECKING:
     from twograd.tape.tensor import Tensor
 
-Path = tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...]
+
+class Step(NamedTuple):
+    """The last of the view functions that lead from a storage's array to a Tensor's; None stands for no step."""
+
+    before: "Step | None"
+    function: Callable[..., Any]
+    operands: tuple[Any, ...]
+
+
+Path = Step | None
 
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
@@ -66,8 +75,8 @@ class Storage:
 
 
 class Refusal(NamedTuple):
-    """Why a view must not be changed in place where gradients are recorded: it is one of several outputs of an op, or
-    it was made under ``no_grad``."""
+    """Why a view must not be changed in place where gradients are recorded: it is one of several outputs of an op
+    (of that name, if it has a history), or it was made under ``no_grad``."""
 
     name: str
     output_nr: int
@@ -79,15 +88,15 @@ NO_GRAD = Refusal("", 0)
 class Alias:
     """What a Tensor with a storage shows of it.
 
-    ``path`` are the view functions that lead from the storage's array to the Tensor's. ``base`` is the Tensor that it is
-    a differentiable view of, by the part of the path behind ``start``; None for one that is no view, or detached.
-    ``refusal`` says why it must not be changed in place, if so.
+    ``path`` leads from the storage's array to the Tensor's. ``base`` is the Tensor that it is a differentiable view of,
+    by the steps of the path behind ``start``; None for one that is no view, or detached. ``refusal`` says why it must
+    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other.
     """
 
-    __slots__ = ("base", "counter", "path", "refusal", "start", "storage")
+    __slots__ = ("base", "counter", "in_row", "path", "refusal", "start", "storage")
 
     def __init__(
-        self, storage: Storage, counter: Counter, path: Path = (), base: "Tensor | None" = None, start: int = 0
+        self, storage: Storage, counter: Counter, path: Path = None, base: "Tensor | None" = None, start: Path = None
     ):
         self.storage = storage
         self.counter = counter
@@ -95,6 +104,7 @@ class Alias:
         self.base = base
         self.start = start
         self.refusal: Refusal | None = None
+        self.in_row = path is None
 
 
 def alias_of(tensor: "Tensor") -> Alias:
@@ -112,6 +122,7 @@ def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> 
     """Lets ``tensor`` show what ``owner`` shows, with the same count of changes unless another is given."""
     alias = alias_of(owner)
     tensor._alias = Alias(alias.storage, counter or alias.counter, alias.path)
+    tensor._alias.in_row = alias.in_row
     alias.storage.add(tensor, tensor._alias.counter)
     return tensor
 

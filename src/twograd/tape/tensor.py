@@ -165,9 +165,10 @@ class Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
         alias, given = alias_of(self), alias_of(value)
-        if alias.storage is not given.storage or alias.path != given.path:
+        if alias.storage is not given.storage or alias.path is not given.path:
             self._data = value._data
             self._alias = Alias(given.storage, alias.counter, given.path)
+            self._alias.in_row = given.in_row
             given.storage.add(self, alias.counter)
 
     @property

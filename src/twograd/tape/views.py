@@ -21,7 +21,7 @@ import numpy as np
 from twograd.tape.apply import apply, recorder
 from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.node import AccumulateGrad
-from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
+from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, Step, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -41,13 +41,13 @@ SEVERAL = (
 IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has been"
 
 
-def _refused(x: Tensor, refusal: Refusal, what: str) -> RuntimeError:
+def _refused(refusal: Refusal, what: str) -> RuntimeError:
     """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
     ambiguous = AMBIGUOUS.format(what)
     if refusal is NO_GRAD:
         return RuntimeError(ambiguous)
     start = ambiguous.split(" Given")[0]
-    if alias_of(x).base.requires_grad:  # pyright: ignore[reportOptionalMemberAccess] # it is a view
+    if refusal.name:
         start = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
     return RuntimeError(start + SEVERAL)
 
@@ -69,7 +69,7 @@ class Stale(Tensor):
             self._data = _follow(alias.path, alias.storage.array)
             alias.storage.add(self, alias.counter)
         else:
-            self._edge = _regenerated(self, alias)
+            self._edge = _regenerated(alias)
         if _has(self, "_data") and _has(self, "_edge"):
             self.__class__ = Tensor
         return object.__getattribute__(self, name)
@@ -86,41 +86,48 @@ def _has(tensor: Tensor, slot: str) -> bool:
     return True
 
 
-def _regenerated(x: Tensor, alias: Alias) -> Any:
+def _regenerated(alias: Alias) -> Any:
     base = alias.base
     if base is None or base._edge is None:
         return None
     if alias.refusal is not None:
-        raise _refused(x, alias.refusal, WAS_CHANGED)
+        raise _refused(alias.refusal, WAS_CHANGED)
     with enable_grad():
-        functions, operands = _flat(alias.path[alias.start :])
+        functions, operands = _flat(alias.path, alias.start)
         return apply(_composed(functions), base, *operands)._edge
 
 
 # --- making views -----------------------------------------------------------------------------------------------------
 
 
-def view(x: Tensor, function: Callable[..., Any], *operands: Any) -> Tensor:
+def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool = False) -> Tensor:
     """``function`` of ``x`` and operands that carry no gradient, as a view of ``x``.
 
-    The function must be linear in ``x``: each element of its result is one of ``x``.
+    The function must be linear in ``x``: each element of its result is one of ``x``. ``in_row`` says that it leaves
+    them all in their order, as a reshape does.
     """
-    return _attached(apply(function, x, *operands), x, function, operands, None if mode.recording else NO_GRAD)
+    refusal = None if mode.recording else NO_GRAD
+    return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
 def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
     """Several views of ``x``, each by a function and its operands, that one op (of that name) returns together."""
-    return tuple(
-        _attached(apply(function, x, *operands), x, function, operands, Refusal(name, i) if mode.recording else NO_GRAD)
-        for i, (function, *operands) in enumerate(functions)
-    )
+    results = []
+    for i, (function, *operands) in enumerate(functions):
+        result = apply(function, x, *operands)
+        refusal = Refusal(name if result.requires_grad else "", i) if mode.recording else NO_GRAD
+        results.append(_attached(result, x, function, tuple(operands), refusal))
+    return tuple(results)
 
 
-def _attached(result: Tensor, x: Tensor, function: Any, operands: Sequence[Any], refusal: Refusal | None) -> Tensor:
+def _attached(
+    result: Tensor, x: Tensor, function: Any, operands: tuple[Any, ...], refusal: Refusal | None, in_row: bool = False
+) -> Tensor:
     of = alias_of(x)
-    base, start = (x, len(of.path)) if of.base is None else (of.base, of.start)
-    alias = Alias(of.storage, of.counter, (*of.path, (function, tuple(operands))), base, start)
+    base, start = (x, of.path) if of.base is None else (of.base, of.start)
+    alias = Alias(of.storage, of.counter, Step(of.path, function, operands), base, start)
     alias.refusal = of.refusal or refusal
+    alias.in_row = in_row and of.in_row
     result._alias = alias
     of.storage.add(result, of.counter)
     return result
@@ -129,7 +136,7 @@ def _attached(result: Tensor, x: Tensor, function: Any, operands: Sequence[Any],
 def strides(x: Tensor) -> tuple[int, ...]:
     """How far, in elements of the storage, one step along each dimension goes, as in PyTorch."""
     alias = x._alias
-    if alias is None or not alias.path:
+    if alias is None or alias.in_row:
         return tuple(int(np.prod(x.shape[i + 1 :])) for i in range(x.ndim))
     functions, operands = _flat(alias.path)
     return _strides(functions, len(operands), alias.storage.array.shape)
@@ -154,7 +161,7 @@ def _strides(functions: tuple[Any, ...], num_operands: int, shape: tuple[int, ..
 def can_view(x: Tensor, sizes: Sequence[int]) -> bool:
     """Whether the elements of ``x`` can be seen in another shape where they are, by PyTorch's rule: each dimension of
     the new shape lies within a run of dimensions that are contiguous to each other."""
-    if x._alias is None or not x._alias.path or 0 in x.shape:
+    if x._alias is None or x._alias.in_row or 0 in x.shape:
         return True
     runs: list[int] = []
     before = 0
@@ -190,12 +197,12 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
         base = None if alias is None else alias.base
         if alias is not None and base is not None and alias.refusal is not None:
             if base.requires_grad or any(isinstance(other, Tensor) and other.requires_grad for other in others):
-                raise _refused(x, alias.refusal, IS_CHANGED)
+                raise _refused(alias.refusal, IS_CHANGED)
         elif base is not None and base.requires_grad and base.is_leaf:
             raise RuntimeError(VIEW_OF_LEAF)
         if x.requires_grad and x.is_leaf:
             raise RuntimeError(LEAF)
-    if alias is not None and alias.path and any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)):
+    if alias is not None and not alias.in_row and any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
@@ -207,7 +214,7 @@ def _check_unshared(x: Tensor, alias: Alias) -> None:
     if others:
         raise RuntimeError(
             f"an in-place operation on a Tensor of shape {list(x.shape)} whose storage is shared by "
-            f"{len({id(t) for t in others})} other Tensor(s), which in_place_views('error') forbids. Call clone() on it first."
+            f"{len({id(t) for t in others})} other Tensor(s), which in_place_views('error') forbids. clone() it first."
         )
 
 
@@ -219,10 +226,10 @@ def write(x: Tensor, result: Tensor) -> Tensor:
     node = result.grad_fn
     tracked = bool(mode.recording) and (result._edge is not None or (base is not None and base._edge is not None))
     if tracked and base is not None:
-        functions, operands = _flat(alias.path[alias.start :])
+        functions, operands = _flat(alias.path, alias.start)
         rewritten = apply(_inverse(_composed(functions)), base, result, *operands)
         _move_history(base, rewritten)
-        whole = rewritten if alias.start == 0 else None
+        whole = rewritten if alias.start is None else None
     else:
         whole = None
         if tracked:
@@ -230,7 +237,7 @@ def write(x: Tensor, result: Tensor) -> Tensor:
     supersede(storage, alias.counter, None if node is None else node.order)
     if whole is not None:
         storage.array = whole._data
-    elif not alias.path:
+    elif alias.path is None:
         storage.array = result._data
     else:
         functions, operands = _flat(alias.path)
@@ -250,7 +257,7 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
         other = tensor._alias
         if other is None or other.storage is not storage:
             continue
-        if tensor is x or not other.path:
+        if tensor is x or other.path is None:
             tensor._data = array if tensor is x else storage.array
             storage.add(tensor, other.counter)
         else:
@@ -294,13 +301,18 @@ def _move_history(x: Tensor, result: Tensor) -> None:
 # --- paths ------------------------------------------------------------------------------------------------------------
 
 
-def _flat(path: Path) -> tuple[tuple[tuple[Any, int], ...], list[Any]]:
-    """The functions of a path, hashable, each with the number of its operands; and all operands in a row."""
-    return tuple((f, len(operands)) for f, operands in path), [o for _, operands in path for o in operands]
+def _flat(path: Path, start: Path = None) -> tuple[tuple[tuple[Any, int], ...], list[Any]]:
+    """The functions of a path behind ``start``, each with the number of its operands; and all operands in a row."""
+    steps = []
+    while path is not start and path is not None:
+        steps.append(path)
+        path = path.before
+    steps.reverse()
+    return tuple((s.function, len(s.operands)) for s in steps), [o for s in steps for o in s.operands]
 
 
 def _follow(path: Path, array: Any) -> Any:
-    if not path:
+    if path is None:
         return array
     functions, operands = _flat(path)
     with no_grad():
@@ -324,8 +336,8 @@ def _composed(functions: tuple[tuple[Any, int], ...]) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=MAX_PATHS)
 def _inverse(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``(x, value, *operands)`` to ``x`` with ``value`` where ``function`` shows it. Its transpose says where that is; for
-    integers, which have none, the numbers of the elements do, and they are scattered one by one."""
+    """``(x, value, *operands)`` to ``x`` with ``value`` where ``function`` shows it. Its transpose says where that is;
+    for integers, which have none, the numbers of the elements do, and they are scattered one by one."""
 
     def CopySlices(x, value, *operands):  # PyTorch's name for the node
         def place(shown):
