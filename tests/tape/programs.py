@@ -129,7 +129,4 @@ def run(torch, lines):
 
 def words(text):
     """The part of an error's text that both have: the names of nodes differ where one op is made of others."""
-    text = text.split(" Hint")[0].split("[torch.")[0]
-    return (
-        text.split("Output ")[0] and text[:60] if "Output" not in text else "Output" + text.split(" is a view")[1][:60]
-    )
+    return text.split(" is a view ", 1)[-1][:80]

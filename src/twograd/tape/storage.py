@@ -20,15 +20,9 @@ if TYPE_CHECKING:
     from twograd.tape.tensor import Tensor
 
 
-class Step(NamedTuple):
-    """The last of the view functions that lead from a storage's array to a Tensor's; None stands for no step."""
-
-    before: "Step | None"
-    function: Callable[..., Any]
-    operands: tuple[Any, ...]
-
-
-Path = Step | None
+Path = tuple[Any, Callable[..., Any], tuple[Any, ...]] | None
+"""How a Tensor's elements are found: the path up to the last step, and that view function with its operands. None is
+the whole array."""
 
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
@@ -52,37 +46,43 @@ class Counter:
 
 
 class Storage:
-    """An array, the Tensors that show (a part of) it, and the arrays that they have shown since it was last changed,
-    which a node may hold longer than the Tensor lives."""
+    """An array, and what has shown (a part of) it since it was last changed.
 
-    __slots__ = ("_alive", "array", "shown", "tensors")
+    ``shown`` has for each time a Tensor got its array weak references to both, and the counter it was shown under: a
+    node may hold the array longer than the Tensor lives.
+    """
+
+    __slots__ = ("_many", "array", "shown")
 
     def __init__(self, array: Any):
         self.array = array
-        self.tensors: list[weakref.ref[Tensor]] = []
-        self.shown: list[tuple[weakref.ref[Any], Counter, weakref.ref[Tensor]]] = []
-        self._alive = 32
+        self.shown: list[tuple[weakref.ref[Tensor], weakref.ref[Any] | None, Counter]] = []
+        self._many = 64
 
     def add(self, tensor: "Tensor", counter: Counter) -> None:
         """Takes note of a Tensor and of its array; forgets dead ones when their number may have doubled."""
-        ref = weakref.ref(tensor)
-        self.tensors.append(ref)
-        self.shown.append((weakref.ref(tensor._data), counter, ref))
-        if len(self.shown) > self._alive:
-            self.tensors = [ref for ref in self.tensors if ref() is not None]
-            self.shown = [entry for entry in self.shown if entry[0]() is not None]
-            self._alive = 2 * len(self.shown) + 32
+        shown = self.shown
+        shown.append((weakref.ref(tensor), weakref.ref(tensor._data), counter))
+        if len(shown) > self._many:
+            self.shown = [s for s in shown if s[0]() is not None or (s[1] is not None and s[1]() is not None)]
+            self._many = 2 * len(self.shown) + 64
+
+    def tensors(self) -> "list[Tensor]":
+        """The Tensors that show it now."""
+        alive = {id(t): t for ref, *_ in self.shown if (t := ref()) is not None}
+        return [t for t in alive.values() if t._alias is not None and t._alias.storage is self]
 
 
 class Refusal(NamedTuple):
-    """Why a view must not be changed in place where gradients are recorded: it is one of several outputs of an op
-    (of that name, if it has a history), or it was made under ``no_grad``."""
+    """Why a view must not be changed in place where gradients are recorded: it is, or is a view of, one of several
+    outputs of an op, or a view made under ``no_grad``. ``name`` is its node's, or empty if it has no history."""
 
+    several: bool
     name: str
     output_nr: int
 
 
-NO_GRAD = Refusal("", 0)
+NO_GRAD = Refusal(False, "", 0)
 
 
 class Alias:
@@ -144,13 +144,12 @@ superseded: dict[int, _Superseded] = {}
 
 def supersede(storage: Storage, counter: Counter, writer: int | None) -> None:
     """One more change is counted, and all arrays that were current for its counter are superseded."""
-    for ref, seen_by, tensor in storage.shown:
-        array = ref()
+    for tensor, ref, seen_by in storage.shown:
+        array = None if ref is None else ref()
         if array is not None and seen_by is counter:
             key = id(array)
             alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
             superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
-    storage.shown = [entry for entry in storage.shown if entry[1] is not counter]
     counter.version += 1
 
 

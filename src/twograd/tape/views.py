@@ -21,7 +21,8 @@ import numpy as np
 from twograd.tape.apply import apply, recorder
 from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.node import AccumulateGrad
-from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, Step, alias_of, supersede, type_name
+from twograd.tape.plan import node_name
+from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -29,13 +30,12 @@ MAX_PATHS = 4096
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 VIEW_OF_LEAF = f"a view of {LEAF}"
 AMBIGUOUS = (
-    "A view was created in no_grad mode and {} modified inplace with grad mode enabled. Given that this use case is "
-    "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
-    "either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want "
-    "the inplace to be tracked)."
+    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both "
+    "the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
+    "both outside (if you want the inplace to be tracked)."
 )
 SEVERAL = (
-    " This view is the output of a function that returns multiple views. Such functions do not allow the output views "
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views "
     "to be modified inplace. You should replace the inplace operation by an out-of-place one."
 )
 IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has been"
@@ -43,13 +43,16 @@ IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has 
 
 def _refused(refusal: Refusal, what: str) -> RuntimeError:
     """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
-    ambiguous = AMBIGUOUS.format(what)
-    if refusal is NO_GRAD:
-        return RuntimeError(ambiguous)
-    start = ambiguous.split(" Given")[0]
-    if refusal.name:
-        start = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
-    return RuntimeError(start + SEVERAL)
+    if not refusal.name:
+        text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
+    elif refusal.several:
+        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+    else:
+        text = (
+            f"Output {refusal.output_nr} of {refusal.name} is a view of a view which was created in no_grad mode and "
+            f"{what} modified inplace with grad mode enabled."
+        )
+    return RuntimeError(f"{text} {SEVERAL if refusal.several else AMBIGUOUS}")
 
 
 class Stale(Tensor):
@@ -115,7 +118,7 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
     results = []
     for i, (function, *operands) in enumerate(functions):
         result = apply(function, x, *operands)
-        refusal = Refusal(name if result.requires_grad else "", i) if mode.recording else NO_GRAD
+        refusal = Refusal(True, name if result.requires_grad else "", i) if mode.recording else NO_GRAD
         results.append(_attached(result, x, function, tuple(operands), refusal))
     return tuple(results)
 
@@ -125,8 +128,10 @@ def _attached(
 ) -> Tensor:
     of = alias_of(x)
     base, start = (x, of.path) if of.base is None else (of.base, of.start)
-    alias = Alias(of.storage, of.counter, Step(of.path, function, operands), base, start)
-    alias.refusal = of.refusal or refusal
+    alias = Alias(of.storage, of.counter, (of.path, function, operands), base, start)
+    if refusal is None and of.refusal is not None:
+        refusal = Refusal(of.refusal.several, node_name(function) if base.requires_grad else "", 0)
+    alias.refusal = refusal
     alias.in_row = in_row and of.in_row
     result._alias = alias
     of.storage.add(result, of.counter)
@@ -210,11 +215,11 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
 
 
 def _check_unshared(x: Tensor, alias: Alias) -> None:
-    others = [t for ref in alias.storage.tensors if (t := ref()) is not None and t is not x]
+    others = [t for t in alias.storage.tensors() if t is not x]
     if others:
         raise RuntimeError(
             f"an in-place operation on a Tensor of shape {list(x.shape)} whose storage is shared by "
-            f"{len({id(t) for t in others})} other Tensor(s), which in_place_views('error') forbids. clone() it first."
+            f"{len(others)} other Tensor(s), which in_place_views('error') forbids. clone() it first."
         )
 
 
@@ -251,17 +256,15 @@ def write(x: Tensor, result: Tensor) -> Tensor:
 def _spread(x: Tensor, array: Any, alias: Alias) -> None:
     """Gives every Tensor of the storage its new elements, or lets it find them when it is looked at."""
     storage = alias.storage
-    alive = {id(t): t for ref in storage.tensors if (t := ref()) is not None}
-    storage.tensors = []
-    for tensor in alive.values():
-        other = tensor._alias
-        if other is None or other.storage is not storage:
-            continue
+    tensors = storage.tensors()
+    storage.shown = []
+    for tensor in tensors:
+        other = alias_of(tensor)
         if tensor is x or other.path is None:
             tensor._data = array if tensor is x else storage.array
             storage.add(tensor, other.counter)
         else:
-            storage.tensors.append(weakref.ref(tensor))
+            storage.shown.append((weakref.ref(tensor), None, other.counter))
             if _has(tensor, "_data"):
                 del tensor._data
             tensor.__class__ = Stale
@@ -306,9 +309,9 @@ def _flat(path: Path, start: Path = None) -> tuple[tuple[tuple[Any, int], ...], 
     steps = []
     while path is not start and path is not None:
         steps.append(path)
-        path = path.before
+        path = path[0]
     steps.reverse()
-    return tuple((s.function, len(s.operands)) for s in steps), [o for s in steps for o in s.operands]
+    return tuple((function, len(given)) for _, function, given in steps), [o for *_, given in steps for o in given]
 
 
 def _follow(path: Path, array: Any) -> Any:
