@@ -102,6 +102,8 @@ def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> S
 def _recorded_pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
     """The same, as an op on Tensors: its operands are the cotangents, and the saved values with their own history."""
     saved = _take_saved(node, keep)
+    if superseded:  # what the op itself replaced: a derivative of this derivative must not take it for changed
+        saved = [jnp.copy(value) if id(value) in superseded else value for value in saved]
     history: list[Any] = [*node.next_functions, *((node, i) for i in range(node.num_results))]
     tensors = [
         make_tensor(value, history[i] if history[i][0] is not None and carries_gradient(value.aval) else None)

@@ -10,6 +10,7 @@ is PyTorch's error, since there the value is gone. A Tensor that is never change
 storage and costs nothing; the walk back looks at what it reads only while superseded arrays are alive.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,8 @@ TYPES = {
     "int16": "Short", "int32": "Int", "int64": "Long", "uint8": "Byte", "complex64": "ComplexFloat",
     "complex128": "ComplexDouble",
 }  # fmt: skip
+
+_forgetting = threading.Lock()
 
 
 class Counter:
@@ -63,9 +66,13 @@ class Storage:
         """Takes note of a Tensor and of its array; forgets dead ones when their number may have doubled."""
         shown = self.shown
         shown.append((weakref.ref(tensor), weakref.ref(tensor._data), counter))
-        if len(shown) > self._many:
-            self.shown = [s for s in shown if s[0]() is not None or (s[1] is not None and s[1]() is not None)]
-            self._many = 2 * len(self.shown) + 64
+        if len(shown) > self._many and _forgetting.acquire(blocking=False):
+            count = len(shown)  # other threads may add meanwhile
+            shown[:count] = [
+                s for s in shown[:count] if s[0]() is not None or (s[1] is not None and s[1]() is not None)
+            ]
+            self._many = 2 * len(shown) + 64
+            _forgetting.release()
 
     def tensors(self) -> "list[Tensor]":
         """The Tensors that show it now."""
@@ -96,15 +103,22 @@ class Alias:
     __slots__ = ("base", "counter", "in_row", "path", "refusal", "start", "storage")
 
     def __init__(
-        self, storage: Storage, counter: Counter, path: Path = None, base: "Tensor | None" = None, start: Path = None
+        self,
+        storage: Storage,
+        counter: Counter,
+        path: Path = None,
+        in_row: bool = True,
+        base: "Tensor | None" = None,
+        start: Path = None,
+        refusal: Refusal | None = None,
     ):
         self.storage = storage
         self.counter = counter
         self.path = path
+        self.in_row = in_row
         self.base = base
         self.start = start
-        self.refusal: Refusal | None = None
-        self.in_row = path is None
+        self.refusal = refusal
 
 
 def alias_of(tensor: "Tensor") -> Alias:
@@ -121,9 +135,9 @@ def alias_of(tensor: "Tensor") -> Alias:
 def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> "Tensor":
     """Lets ``tensor`` show what ``owner`` shows, with the same count of changes unless another is given."""
     alias = alias_of(owner)
-    tensor._alias = Alias(alias.storage, counter or alias.counter, alias.path)
-    tensor._alias.in_row = alias.in_row
-    alias.storage.add(tensor, tensor._alias.counter)
+    counter = counter or alias.counter
+    tensor._alias = Alias(alias.storage, counter, alias.path, alias.in_row)
+    alias.storage.add(tensor, counter)
     return tensor
 
 
@@ -163,6 +177,14 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
         history = [*node.next_functions, *((node, i) for i in range(node.num_results))]
         source, output_nr = history[position]
         tensor = entry.tensor()
+        edge = None if tensor is None else tensor._edge
+        if (
+            isinstance(source, AccumulateGrad)
+            and edge
+            and isinstance(edge[0], AccumulateGrad)
+            and edge[0] is not source
+        ):
+            continue  # two leaves were made of the same array, and it is the other that was changed
         if tensor is not None and tensor.grad_fn is not None and position < len(node.next_functions):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
         made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"

@@ -167,8 +167,7 @@ class Tensor:
         alias, given = alias_of(self), alias_of(value)
         if alias.storage is not given.storage or alias.path is not given.path:
             self._data = value._data
-            self._alias = Alias(given.storage, alias.counter, given.path)
-            self._alias.in_row = given.in_row
+            self._alias = Alias(given.storage, alias.counter, given.path, given.in_row)
             given.storage.add(self, alias.counter)
 
     @property

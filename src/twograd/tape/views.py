@@ -74,7 +74,7 @@ class Stale(Tensor):
         else:
             self._edge = _regenerated(alias)
         if _has(self, "_data") and _has(self, "_edge"):
-            self.__class__ = Tensor
+            self.__class__ = Tensor  # pyright: ignore[reportAttributeAccessIssue]
         return object.__getattribute__(self, name)
 
 
@@ -124,16 +124,21 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
 
 
 def _attached(
-    result: Tensor, x: Tensor, function: Any, operands: tuple[Any, ...], refusal: Refusal | None, in_row: bool = False
+    result: Tensor,
+    x: Tensor,
+    function: Callable[..., Any],
+    operands: tuple[Any, ...],
+    refusal: Refusal | None,
+    in_row: bool = False,
 ) -> Tensor:
-    of = alias_of(x)
-    base, start = (x, of.path) if of.base is None else (of.base, of.start)
-    alias = Alias(of.storage, of.counter, (of.path, function, operands), base, start)
-    if refusal is None and of.refusal is not None:
+    """``result``, from now on a view of ``x``; or, if that is one, of its base."""
+    of = x._alias or alias_of(x)
+    base = x if of.base is None else of.base
+    start = of.path if base is x else of.start
+    if of.refusal is not None and refusal is None:
         refusal = Refusal(of.refusal.several, node_name(function) if base.requires_grad else "", 0)
-    alias.refusal = refusal
-    alias.in_row = in_row and of.in_row
-    result._alias = alias
+    path = (of.path, function, operands)
+    result._alias = Alias(of.storage, of.counter, path, in_row and of.in_row, base, start, refusal)
     of.storage.add(result, of.counter)
     return result
 
