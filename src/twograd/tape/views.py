@@ -71,6 +71,8 @@ class Stale(Tensor):
         if name == "_data":
             self._data = _follow(alias.path, alias.storage.array)
             alias.storage.add(self, alias.counter)
+        elif alias.refusal is not None and not mode.recording:
+            return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
             self._edge = _regenerated(alias)
         if _has(self, "_data") and _has(self, "_edge"):
