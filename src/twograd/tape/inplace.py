@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from twograd.tape import methods
 from twograd.tape.apply import apply
 from twograd.tape.methods import assigner, is_basic, method, split_index
 from twograd.tape.modes import mode
@@ -161,7 +162,9 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     spec, operands = split_index(self, index)
     basic = is_basic(spec, operands) and not EVERYTHING.issuperset(spec)
     if basic and self._alias is not None and self._alias.path is not None:
-        copy_(self[index], value)  # which elements are written through a view of a view is told by its path
+        copy_(
+            methods.__getitem__(self, index), value
+        )  # which elements are written through a view of a view is told by its path
         return
     if basic and mode.recording and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
