@@ -162,9 +162,7 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     spec, operands = split_index(self, index)
     basic = is_basic(spec, operands) and not EVERYTHING.issuperset(spec)
     if basic and self._alias is not None and self._alias.path is not None:
-        copy_(
-            methods.__getitem__(self, index), value
-        )  # which elements are written through a view of a view is told by its path
+        copy_(methods.__getitem__(self, index), value)  # its path tells which elements that writes
         return
     if basic and mode.recording and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
