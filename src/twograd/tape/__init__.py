@@ -5,6 +5,7 @@ The names and their meaning are PyTorch's.
 """
 
 from twograd.tape import autograd as autograd
+from twograd.tape import inplace as inplace
 from twograd.tape import methods as methods
 from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches
@@ -30,6 +31,7 @@ from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
 from twograd.tape.modes import enable_grad as enable_grad
 from twograd.tape.modes import granularity as granularity
+from twograd.tape.modes import in_place_views as in_place_views
 from twograd.tape.modes import is_grad_enabled as is_grad_enabled
 from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled

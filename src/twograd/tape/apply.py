@@ -86,10 +86,12 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 edges.append(edge)
         plan = find(tuple(key))
         if plan is None:
-            wanted = [recording and type(arg) is Tensor and arg._edge is not None for arg in args]
+            wanted = [recording and isinstance(arg, Tensor) and arg._edge is not None for arg in args]
             try:
                 if recording == "primitive":
-                    return record_primitives(function, values, [a._edge if type(a) is Tensor else None for a in args])
+                    return record_primitives(
+                        function, values, [a._edge if isinstance(a, Tensor) else None for a in args]
+                    )
                 plan = plans[tuple(key)] = CompiledPlan(function, [v.aval for v in values], tuple(map(bool, wanted)))
             except Exception as error:
                 return _retry_structured(function, args, {}, error)
@@ -109,6 +111,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         tensor = new(Tensor)
         tensor._data = results[0]
         tensor._edge = None if node is None else (node, 0)
+        tensor._alias = None
         return tensor
 
     record.plans = plans  # pyright: ignore[reportAttributeAccessIssue]
@@ -127,6 +130,8 @@ def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
     kind = type(arg)
     if kind in SCALARS:
         return None if kind is bool or function in _structural else _scalar(kind, arg)
+    if isinstance(arg, Tensor):
+        return arg  # a view whose elements are computed as they are read; see views.py
     if isinstance(arg, (jax.Array, np.ndarray, np.generic)):
         return make_tensor(as_array(arg), None)
     return None
@@ -170,7 +175,7 @@ def _apply_structured(function: Callable[..., Any], args: tuple[Any, ...], kwarg
     may_be_data += [type(kwargs[k]) in numbers for k in sorted(kwargs) for _ in range(_count(kwargs[k]))]
     operands, structure = [], []
     for leaf, may_be in zip(leaves, may_be_data, strict=True):
-        is_data = may_be or type(leaf) is Tensor or isinstance(leaf, (jax.Array, np.ndarray, np.generic))
+        is_data = may_be or isinstance(leaf, (Tensor, jax.Array, np.ndarray, np.generic))
         if is_data:
             operands.append(leaf)
         structure.append(RESULT if is_data else leaf)
@@ -208,10 +213,10 @@ def _apply_by_value(function: Callable[..., Any], args: tuple[Any, ...], error: 
 
     Nothing is compiled or cached, since another call has other values.
     """
-    constant = [not (mode.recording and type(arg) is Tensor and arg.requires_grad) for arg in args]
+    constant = [not (mode.recording and isinstance(arg, Tensor) and arg.requires_grad) for arg in args]
     if constant and not any(constant):
         raise _explained(error, function, args, {})
-    arrays = [arg._data if type(arg) is Tensor else arg for arg in args]
+    arrays = [arg._data if isinstance(arg, Tensor) else arg for arg in args]
 
     def by_value(*operands):
         given = iter(operands)

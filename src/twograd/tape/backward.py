@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 
 from twograd.errors import FREED
@@ -17,6 +18,7 @@ from twograd.tape.apply import apply
 from twograd.tape.chain import settled
 from twograd.tape.node import AccumulateGrad, Edge, Node
 from twograd.tape.plan import add
+from twograd.tape.storage import check_versions, superseded
 from twograd.tape.tensor import Tensor, make_tensor
 
 
@@ -42,6 +44,16 @@ def backward_pass(
     ends = {node for node, _ in found}
     sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else chain.add
     pull = _recorded_pull if create_graph else _pull
+    given = set(map(id, cts))
+
+    def owned(ct):
+        """A cotangent that nobody else has as a gradient, or gave: it may be changed in place."""
+        if ct is None:
+            return None
+        if id(ct) in given:
+            return apply(jnp.copy, ct) if create_graph else jnp.copy(ct)
+        given.add(id(ct))
+        return ct
 
     def accumulate(edge, ct):
         node, output_nr = edge
@@ -64,11 +76,11 @@ def backward_pass(
         if node.retained is not None:
             node.retained.update((i, added(node.retained[i], ct)) for i, ct in enumerate(out_cts) if i in node.retained)
         if needed is not None and node in ends:
-            found.update(((node, i), ct) for i, ct in enumerate(out_cts) if (node, i) in found)
+            found.update(((node, i), owned(ct)) for i, ct in enumerate(out_cts) if (node, i) in found)
             if not any(next_node in needed for next_node, _ in node.edges):
                 continue  # what is asked for is found here, not behind: this node keeps what it saved
         elif type(node) is AccumulateGrad:
-            node.grad = added(node.grad, out_cts[0])
+            node.grad = added(node.grad, owned(out_cts[0]) if node.grad is None else out_cts[0])
             continue
         edges = node.edges
         for i, ct in enumerate(pull(node, out_cts, retain_graph, needed)):
@@ -90,6 +102,8 @@ def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> S
 def _recorded_pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
     """The same, as an op on Tensors: its operands are the cotangents, and the saved values with their own history."""
     saved = _take_saved(node, keep)
+    if superseded:  # what the op itself replaced: a derivative of this derivative must not take it for changed
+        saved = [jnp.copy(value) if id(value) in superseded else value for value in saved]
     history: list[Any] = [*node.next_functions, *((node, i) for i in range(node.num_results))]
     tensors = [
         make_tensor(value, history[i] if history[i][0] is not None and carries_gradient(value.aval) else None)
@@ -102,6 +116,8 @@ def _take_saved(node: Node, keep: bool) -> Sequence[Any]:
     saved = node.saved
     if saved is None:
         raise RuntimeError(FREED)
+    if superseded:
+        check_versions(node, saved)
     if not keep and saved:  # an op that saved nothing can be walked any number of times
         node.saved = None
     return saved

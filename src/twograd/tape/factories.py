@@ -18,7 +18,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     64-bit types need ``jax_enable_x64``; otherwise JAX makes them 32 bits wide. Raises RuntimeError where integers are
     to require a gradient.
     """
-    array = jnp.asarray(data._data if isinstance(data, Tensor) else data, dtype)
+    array = jnp.array(data._data if isinstance(data, Tensor) else data, dtype)
     return Tensor(jax.lax.convert_element_type(array, array.dtype) if array.weak_type else array, requires_grad)
 
 

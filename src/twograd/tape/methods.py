@@ -22,6 +22,7 @@ from jax.core import Tracer
 from twograd.tape import autograd
 from twograd.tape.apply import SCALARS, apply, recorder
 from twograd.tape.tensor import Tensor
+from twograd.tape.views import can_view, view, views
 
 MAX_STRUCTURES = 4096
 
@@ -126,12 +127,33 @@ def _updater(spec: tuple[Any, ...], how: str) -> Callable[..., Any]:
     return update
 
 
+@structured
+def assigner(spec: tuple[Any, ...]) -> Callable[..., Any]:
+    """What ``x[index] = value`` computes: ``(x, value, *operands)`` to a new ``x``."""
+
+    def CopySlices(x, value, *operands):  # PyTorch's name for the node
+        index = _rebuild(spec, operands)
+        shown = jax.eval_shape(lambda x: x[index], x).shape
+        value = jnp.asarray(value)
+        while value.ndim > len(shown) and value.shape[0] == 1:  # these PyTorch ignores
+            value = value[0]
+        for i, (own, size) in enumerate(zip(reversed(value.shape), reversed(shown), strict=False)):
+            if own not in (1, size):
+                raise RuntimeError(
+                    f"The expanded size of the tensor ({size}) must match the existing size ({own}) at non-singleton "
+                    f"dimension {len(shown) - 1 - i}.  Target sizes: {list(shown)}.  Tensor sizes: {list(value.shape)}"
+                )
+        return x.at[index].set(value.astype(x.dtype))
+
+    return CopySlices
+
+
 def _rebuild(spec: tuple[Any, ...], operands: tuple[Any, ...]) -> tuple[Any, ...]:
     given = iter(operands)
     return tuple(next(given) if s == OPERAND else slice(*s) if isinstance(s, tuple) else s for s in spec)
 
 
-def _split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Any]]:
+def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Any]]:
     """The static part of an index, hashable, and its arrays. An integer is data: ``x[i]`` in a loop compiles once."""
     spec: list[Any] = []
     operands: list[Any] = []
@@ -225,14 +247,14 @@ def __getitem__(self: Tensor, index: Any) -> Tensor:
     An integer counts among the index arrays, so ``x[0, :, [1, 2]]`` has the arrays' dimension first, as NumPy has it
     and PyTorch has not. Raises IndexError out of bounds.
     """
-    spec, operands = _split_index(self, index)
-    return apply(_indexer(spec), self, *operands)
+    spec, operands = split_index(self, index)
+    function = _indexer(spec)
+    return view(self, function, *operands) if is_basic(spec, operands) else apply(function, self, *operands)
 
 
-@method
-def __setitem__(self: Tensor, index: Any, value: Any) -> None:
-    """Raises TypeError: arrays are immutable."""
-    raise TypeError("a Tensor's elements cannot be assigned; use x = x.at[index].set(value), which makes a new Tensor")
+def is_basic(spec: tuple[Any, ...], operands: list[Any]) -> bool:
+    """Whether an index has neither arrays nor truth values: what it picks is a view."""
+    return all(type(operand) is int for operand in operands) and not any(isinstance(part, bool) for part in spec)
 
 
 @method
@@ -240,7 +262,7 @@ def __iter__(self: Tensor) -> Iterator[Tensor]:
     """The slices along the first dimension."""
     if not self.shape:
         raise TypeError("iteration over a 0-d tensor")
-    return (__getitem__(self, i) for i in range(self.shape[0]))
+    return iter(unbind(self))
 
 
 @method
@@ -262,7 +284,7 @@ class _Update(NamedTuple):
     def __getattr__(self, how: str) -> Callable[[Any], Tensor]:
         if how not in UPDATES:
             raise AttributeError(f"x.at[index] has no {how!r}; it has {', '.join(UPDATES)}")
-        spec, operands = _split_index(self.x, self.index)
+        spec, operands = split_index(self.x, self.index)
         return lambda value: apply(_updater(spec, how), self.x, value, *operands)
 
 
@@ -537,12 +559,14 @@ def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 @method
 def reshape(self: Tensor, *shape: Any) -> Tensor:
-    """The same elements in another shape; one size may be -1."""
-    return _reshaper(_sizes(shape))(self)
+    """The same elements in another shape; one size may be -1. A view where that is possible, else a copy."""
+    sizes = _sizes(shape)
+    function = _reshaper(sizes)
+    return view(self, function, in_row=True) if can_view(self, sizes) else apply(function, self)
 
 
 @structured
-def _reshaper(sizes: tuple[int, ...]) -> Callable[[Any], Tensor]:
+def _reshaper(sizes: tuple[int, ...]) -> Callable[[Any], Any]:
     known = math.prod(size for size in sizes if size != -1)
 
     def reshape(x):
@@ -552,16 +576,26 @@ def _reshaper(sizes: tuple[int, ...]) -> Callable[[Any], Tensor]:
             raise RuntimeError(f"shape '{list(sizes)}' is invalid for input of size {x.size}")
         return jnp.reshape(x, sizes)
 
-    return recorder(reshape)
+    return reshape
 
 
-Tensor.view = reshape  # pyright: ignore[reportAttributeAccessIssue]
+def _view(self: Tensor, *shape: Any) -> Tensor:
+    """A view in another shape; RuntimeError where its elements cannot be seen that way without a copy."""
+    if not can_view(self, _sizes(shape)):
+        raise RuntimeError(
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+            "contiguous subspaces). Use .reshape(...) instead."
+        )
+    return reshape(self, *shape)
+
+
+Tensor.view = _view  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @method
 def permute(self: Tensor, *dims: Any) -> Tensor:
     """The dimensions in another order."""
-    return apply(_shaped(jnp.transpose, _checked(self, _sizes(dims))), self)
+    return view(self, _shaped(jnp.transpose, _checked(self, _sizes(dims))))
 
 
 @method
@@ -572,8 +606,8 @@ def transpose(self: Tensor, *dims: Any, dim0: int | None = None, dim1: int | Non
         dims = (dim0, dim1)
     axes = _checked(self, _sizes(dims))
     if len(dims) == 2:
-        return apply(_shaped(jnp.swapaxes, *axes), self)
-    return apply(_shaped(jnp.transpose, axes or None), self)
+        return view(self, _shaped(jnp.swapaxes, *axes))
+    return view(self, _shaped(jnp.transpose, axes or None))
 
 
 @method
@@ -607,13 +641,13 @@ def squeeze(self: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
     PyTorch, where NumPy raises."""
     dims = _checked(self, dim if axis is None else axis)
     dims = range(self.ndim) if dims is None else (dims,) if isinstance(dims, int) else dims
-    return apply(_shaped(jnp.squeeze, tuple(dim for dim in dims if self.shape[dim] == 1)), self)
+    return view(self, _shaped(jnp.squeeze, tuple(dim for dim in dims if self.shape[dim] == 1)))
 
 
 @method
 def unsqueeze(self: Tensor, dim: int) -> Tensor:
     """With a new dimension of size 1 at ``dim``."""
-    return apply(_shaped(jnp.expand_dims, _checked(self, dim, extra=1)), self)
+    return view(self, _shaped(jnp.expand_dims, _checked(self, dim, extra=1)))
 
 
 @method
@@ -633,7 +667,113 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
                 f"The expanded size of the tensor ({size}) must match the existing size ({own}) at non-singleton "
                 f"dimension {i}.  Target sizes: {list(shape)}.  Tensor sizes: {list(self.shape)}"
             )
-    return apply(_shaped(jnp.broadcast_to, target), self)
+    return view(self, _shaped(jnp.broadcast_to, target))
+
+
+@structured
+def _slicer(dim: int, length: int) -> Callable[..., Any]:
+    def slice_(x, start):
+        return jax.lax.dynamic_slice_in_dim(x, start, length, dim)
+
+    return slice_
+
+
+@structured
+def _selector(dim: int) -> Callable[..., Any]:
+    def select(x, index):
+        return jax.lax.dynamic_index_in_dim(x, index, dim, keepdims=False)
+
+    return select
+
+
+def _within(self: Tensor, dim: int) -> int:
+    return _checked(self, dim) % self.ndim
+
+
+@method
+def narrow(self: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """A view of ``length`` indices along ``dim``, from ``start`` on."""
+    size = self.shape[_within(self, dim)]
+    start = operator.index(start)
+    if not -size <= start <= size:
+        raise IndexError(f"start ({start}) out of range [-{size}, {size}]")
+    start = start + size if start < 0 else start
+    if length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if start + length > size:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
+    return view(self, _slicer(_within(self, dim), length), start)
+
+
+@method
+def select(self: Tensor, dim: int, index: int) -> Tensor:
+    """A view of one index along ``dim``, without that dimension."""
+    size = self.shape[_within(self, dim)]
+    if not -size <= index < size:
+        raise IndexError(
+            f"select(): index {index} out of range for tensor of size {list(self.shape)} at dimension {dim}"
+        )
+    return view(self, _selector(_within(self, dim)), index % size)
+
+
+@method
+def unbind(self: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """A view of each index along ``dim``; none of them may be changed in place where gradients are recorded."""
+    select = _selector(_within(self, dim))
+    return views(self, "UnbindBackward0", [(select, i) for i in range(self.shape[dim])])
+
+
+@method
+def split(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of consecutive parts along ``dim``: of that size, the last perhaps smaller, or of these sizes. None of them
+    may be changed in place where gradients are recorded."""
+    axis = _within(self, dim)
+    size = self.shape[axis]
+    if isinstance(split_size, int):
+        if split_size <= 0:
+            raise RuntimeError(f"split expects split_size be positive, but got split_size={split_size}")
+        lengths = [min(split_size, size - start) for start in range(0, size, split_size)] or [0]
+    else:
+        lengths = list(split_size)
+    if sum(lengths) != size or min(lengths) < 0:
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension {dim}), "
+            f"but got split_sizes={lengths}"
+        )
+    starts = (sum(lengths[:i]) for i in range(len(lengths)))
+    parts = [(_slicer(axis, length), start) for length, start in zip(lengths, starts, strict=True)]
+    return views(self, "SplitBackward0", parts)
+
+
+@method
+def chunk(self: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """``split`` into at most so many equal parts, the last perhaps smaller."""
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    return split(self, max(1, -(-self.shape[_within(self, dim)] // chunks)), dim)
+
+
+@structured
+def _diagonal(offset: int, dim1: int, dim2: int) -> Callable[..., Any]:
+    def diagonal(x):
+        return jnp.diagonal(x, offset, dim1, dim2)
+
+    return diagonal
+
+
+@method
+def diagonal(self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """A view of the diagonal of two dimensions, which becomes the last one."""
+    return view(self, _diagonal(offset, _within(self, dim1), _within(self, dim2)))
+
+
+@method
+def as_strided(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Raises NotImplementedError: JAX's arrays have no strides."""
+    raise NotImplementedError(
+        "as_strided() needs memory with strides, which JAX's arrays have not. Use view, narrow, select, transpose, "
+        "expand, diagonal, or an index array: x.flatten()[index]."
+    )
 
 
 @method
@@ -676,7 +816,9 @@ def _converter(dtype: np.dtype) -> Callable[[Any], Any]:
 
 @method
 def to(self: Tensor, dtype: Any) -> Tensor:
-    """The elements converted to ``dtype``."""
+    """The elements converted to ``dtype``; the Tensor itself if it has that."""
+    if self.dtype == dtype:
+        return self
     return apply(_converter(np.dtype(dtype)), self)
 
 

@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 Granularity = Literal["op", "primitive"]
 Recording = Granularity | Literal[False]
+Views = Literal["rebase", "error"]
 
 
 class _Mode(threading.local):
-    """``recording`` is the granularity at which this thread records, or False under ``no_grad``."""
+    """``recording`` is the granularity at which this thread records, or False under ``no_grad``; ``views`` is what a
+    change in place does to Tensors that share a storage."""
 
     granularity: Granularity = "op"
     recording: Recording = "op"
+    views: Views = "rebase"
 
 
 mode = _Mode()
@@ -146,3 +149,18 @@ def granularity(level: Granularity) -> Iterator[None]:
         yield
     finally:
         mode.granularity, mode.recording = previous
+
+
+@contextlib.contextmanager
+def in_place_views(rule: Views) -> Iterator[None]:
+    """What a change in place of a Tensor that shares its storage with others does: ``"rebase"`` (the default, and what
+    PyTorch does) rewrites the history of them all; ``"error"``, the rule of its first releases, raises RuntimeError.
+    """
+    if rule not in ("rebase", "error"):
+        raise ValueError(f"views is 'rebase' or 'error', not {rule!r}")
+    previous = mode.views
+    mode.views = rule
+    try:
+        yield
+    finally:
+        mode.views = previous

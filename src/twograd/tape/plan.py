@@ -218,7 +218,7 @@ def node_name(function: Any) -> str:
     """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``."""
     name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
     words = NAMES.get(name) or "".join(word[:1].upper() + word[1:] for word in name.strip("_<>").split("_"))
-    return f"{words}Backward0"
+    return words if words == "CopySlices" else f"{words}Backward0"
 
 
 add = jax.jit(lax.add)

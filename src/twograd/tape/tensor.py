@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from twograd import rules
 from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.storage import Alias, Counter, alias_of, share
 
 NON_LEAF_GRAD = (
     "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
@@ -24,22 +25,25 @@ NON_LEAF_GRAD = (
 
 
 class Tensor:
-    """An immutable JAX array ``data`` and an edge into the graph of what was recorded.
+    """A JAX array and an edge into the graph of what was recorded.
 
     ``_edge`` is None for a Tensor that requires no gradient. Otherwise it is ``(node, output_nr)``: the node whose
     output this is, or, for a leaf, the AccumulateGrad node that holds its ``.grad``. A Tensor keeps its graph alive and
-    no graph keeps a Tensor, so both die by reference count.
+    no graph keeps a Tensor, so both die by reference count. ``_alias`` is None but for a Tensor that was changed in
+    place or shares its elements with another; see ``storage.py``.
     """
 
-    __slots__ = ("__weakref__", "_data", "_edge")
+    __slots__ = ("__weakref__", "_alias", "_data", "_edge")
     __array_ufunc__ = None  # NumPy arrays leave mixed arithmetic to Tensor's reflected operators
 
+    _alias: Alias | None
     _data: jax.Array
     _edge: Edge | None
 
     def __init__(self, data: Any, requires_grad: bool = False):
         self._data = data if isinstance(data, jax.Array) else jnp.asarray(data)
         self._edge = None
+        self._alias = None
         if requires_grad:
             self.requires_grad = True
 
@@ -141,15 +145,30 @@ class Tensor:
         return node is not None and node.retained is not None and self.output_nr in node.retained
 
     def detach(self) -> "Tensor":
-        """The same data, cut off from the graph."""
-        return Tensor(self._data)
+        """The same elements, cut off from the graph: a change in place of either is seen, and counted, by both."""
+        return share(make_tensor(self._data, None), self)
+
+    @property
+    def _version(self) -> int:
+        """How often the elements were changed in place, by this Tensor or one that shares them."""
+        return 0 if self._alias is None else self._alias.counter.version
 
     # --- what an array has --------------------------------------------------------------------------------------------
 
     @property
     def data(self) -> "Tensor":
-        """The same as ``detach()``: data without history."""
-        return Tensor(self._data)
+        """The same elements, cut off from the graph; unlike ``detach()`` it counts its changes apart. Assignable."""
+        return share(make_tensor(self._data, None), self, Counter())
+
+    @data.setter
+    def data(self, value: "Tensor") -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        alias, given = alias_of(self), alias_of(value)
+        if alias.storage is not given.storage or alias.path is not given.path:
+            self._data = value._data
+            self._alias = Alias(given.storage, alias.counter, given.path, given.in_row)
+            given.storage.add(self, alias.counter)
 
     @property
     def array(self) -> jax.Array:
@@ -242,6 +261,7 @@ def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:
     tensor = object.__new__(Tensor)
     tensor._data = data
     tensor._edge = edge
+    tensor._alias = None
     return tensor
 
 

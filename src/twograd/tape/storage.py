@@ -1,0 +1,204 @@
+"""Storages: what Tensors share, and the versions of what is in it.
+
+What flows in: Tensors that are about to be changed in place, or to share their elements with another. What flows out:
+the count of changes, and on the way back an error where a saved value was changed. Read :class:`Storage`, then
+:func:`supersede`.
+
+JAX's arrays are immutable, so what a node saved is still the value it saved, whatever happens to the Tensor. A change
+in place puts a new array in a Tensor and marks the old one: it is superseded. A pullback that reads a superseded array
+is PyTorch's error, since there the value is gone. A Tensor that is never changed, and no view of another, has no
+storage and costs nothing; the walk back looks at what it reads only while superseded arrays are alive.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twograd.tape.node import AccumulateGrad, Node
+
+if TYPE_CHECKING:
+    from twograd.tape.tensor import Tensor
+
+
+Path = tuple[Any, Callable[..., Any], tuple[Any, ...]] | None
+"""How a Tensor's elements are found: the path up to the last step, and that view function with its operands. None is
+the whole array."""
+
+MODIFIED = (
+    "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
+    "{output} is at version {version}; expected version {expected} instead. Hint: enable anomaly detection to find the "
+    "operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
+)
+TYPES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "bool": "Bool", "int8": "Char",
+    "int16": "Short", "int32": "Int", "int64": "Long", "uint8": "Byte", "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble",
+}  # fmt: skip
+
+_forgetting = threading.Lock()
+
+
+class Counter:
+    """Counts the changes seen by the Tensors that share it."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, version: int = 0):
+        self.version = version
+
+
+class Storage:
+    """An array, and what has shown (a part of) it since it was last changed.
+
+    ``shown`` has for each time a Tensor got its array weak references to both, and the counter it was shown under: a
+    node may hold the array longer than the Tensor lives.
+    """
+
+    __slots__ = ("_many", "array", "shown")
+
+    def __init__(self, array: Any):
+        self.array = array
+        self.shown: list[tuple[weakref.ref[Tensor], weakref.ref[Any] | None, Counter]] = []
+        self._many = 64
+
+    def add(self, tensor: "Tensor", counter: Counter) -> None:
+        """Takes note of a Tensor and of its array; forgets dead ones when their number may have doubled."""
+        shown = self.shown
+        shown.append((weakref.ref(tensor), weakref.ref(tensor._data), counter))
+        if len(shown) > self._many and _forgetting.acquire(blocking=False):
+            count = len(shown)  # other threads may add meanwhile
+            shown[:count] = [
+                s for s in shown[:count] if s[0]() is not None or (s[1] is not None and s[1]() is not None)
+            ]
+            self._many = 2 * len(shown) + 64
+            _forgetting.release()
+
+    def tensors(self) -> "list[Tensor]":
+        """The Tensors that show it now."""
+        alive = {id(t): t for ref, *_ in self.shown if (t := ref()) is not None}
+        return [t for t in alive.values() if t._alias is not None and t._alias.storage is self]
+
+
+class Refusal(NamedTuple):
+    """Why a view must not be changed in place where gradients are recorded: it is, or is a view of, one of several
+    outputs of an op, or a view made under ``no_grad``. ``name`` is its node's, or empty if it has no history."""
+
+    several: bool
+    name: str
+    output_nr: int
+
+
+NO_GRAD = Refusal(False, "", 0)
+
+
+class Alias:
+    """What a Tensor with a storage shows of it.
+
+    ``path`` leads from the storage's array to the Tensor's. ``base`` is the Tensor that it is a differentiable view of,
+    by the steps of the path behind ``start``; None for one that is no view, or detached. ``refusal`` says why it must
+    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other.
+    """
+
+    __slots__ = ("base", "counter", "in_row", "path", "refusal", "start", "storage")
+
+    def __init__(
+        self,
+        storage: Storage,
+        counter: Counter,
+        path: Path = None,
+        in_row: bool = True,
+        base: "Tensor | None" = None,
+        start: Path = None,
+        refusal: Refusal | None = None,
+    ):
+        self.storage = storage
+        self.counter = counter
+        self.path = path
+        self.in_row = in_row
+        self.base = base
+        self.start = start
+        self.refusal = refusal
+
+
+def alias_of(tensor: "Tensor") -> Alias:
+    """The alias of ``tensor``, which gets a storage of its own if it has none."""
+    alias = tensor._alias
+    if alias is None:
+        counter = Counter()
+        storage = Storage(tensor._data)
+        alias = tensor._alias = Alias(storage, counter)
+        storage.add(tensor, counter)
+    return alias
+
+
+def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> "Tensor":
+    """Lets ``tensor`` show what ``owner`` shows, with the same count of changes unless another is given."""
+    alias = alias_of(owner)
+    counter = counter or alias.counter
+    tensor._alias = Alias(alias.storage, counter, alias.path, alias.in_row)
+    alias.storage.add(tensor, counter)
+    return tensor
+
+
+# --- superseded arrays ------------------------------------------------------------------------------------------------
+
+
+class _Superseded(NamedTuple):
+    array: weakref.ref[Any]
+    counter: Counter
+    version: int  # at which the array was current
+    tensor: "weakref.ref[Tensor]"
+    writer: int | None  # the order of the node that made its successor; reads the array as it was, legally
+
+
+superseded: dict[int, _Superseded] = {}
+"""By id, the arrays that are alive and were replaced by a change in place."""
+
+
+def supersede(storage: Storage, counter: Counter, writer: int | None) -> None:
+    """One more change is counted, and all arrays that were current for its counter are superseded."""
+    for tensor, ref, seen_by in storage.shown:
+        array = None if ref is None else ref()
+        if array is not None and seen_by is counter:
+            key = id(array)
+            alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
+            superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
+    counter.version += 1
+
+
+def check_versions(node: Node, saved: Sequence[Any]) -> None:
+    """Raises RuntimeError if a value that ``node`` saved was changed since, with PyTorch's text."""
+    positions = node.plan.positions or ()
+    for value, position in zip(saved, positions, strict=True):
+        entry = superseded.get(id(value))
+        if entry is None or (entry.writer == node.order and position == 0):
+            continue  # an op in place may read what it replaces: that is its own operand, of which PyTorch saves a copy
+        history = [*node.next_functions, *((node, i) for i in range(node.num_results))]
+        source, output_nr = history[position]
+        tensor = entry.tensor()
+        edge = None if tensor is None else tensor._edge
+        if (
+            isinstance(source, AccumulateGrad)
+            and edge
+            and isinstance(edge[0], AccumulateGrad)
+            and edge[0] is not source
+        ):
+            continue  # two leaves were made of the same array, and it is the other that was changed
+        if tensor is not None and tensor.grad_fn is not None and position < len(node.next_functions):
+            source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
+        made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
+        raise RuntimeError(
+            MODIFIED.format(
+                type=f"torch.{type_name(value.dtype)}Tensor",
+                sizes=list(value.shape),
+                output=made and f", which is {made},",
+                version=entry.counter.version,
+                expected=entry.version,
+            )
+        )
+
+
+def type_name(dtype: Any) -> str:
+    """PyTorch's word for a dtype: ``Float``."""
+    return TYPES.get(str(dtype), str(dtype))

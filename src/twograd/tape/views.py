@@ -1,0 +1,361 @@
+"""Views: Tensors that show elements of another, over arrays that cannot change.
+
+What flows in: a Tensor and a function that picks or rearranges its elements. What flows out: a Tensor that sees each
+change in place of the other, and the other way round. Read :func:`view`, :class:`Stale`, then :func:`write`.
+
+A view is its base and the functions that lead to it. A write through it is a write of the whole base, by the inverse
+of these functions, which is found by transposing them; so the base's history gains a node, as PyTorch's ``CopySlices``.
+Of the other Tensors that show the storage each forgets its elements, and computes them, and its history, from the base
+when it is next looked at.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from twograd.tape.apply import apply, recorder
+from twograd.tape.modes import enable_grad, mode, no_grad
+from twograd.tape.node import AccumulateGrad
+from twograd.tape.plan import node_name
+from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
+from twograd.tape.tensor import Tensor
+
+MAX_PATHS = 4096
+
+LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
+VIEW_OF_LEAF = f"a view of {LEAF}"
+AMBIGUOUS = (
+    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both "
+    "the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
+    "both outside (if you want the inplace to be tracked)."
+)
+SEVERAL = (
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views "
+    "to be modified inplace. You should replace the inplace operation by an out-of-place one."
+)
+IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has been"
+
+
+def _refused(refusal: Refusal, what: str) -> RuntimeError:
+    """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
+    if not refusal.name:
+        text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
+    elif refusal.several:
+        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+    else:
+        text = (
+            f"Output {refusal.output_nr} of {refusal.name} is a view of a view which was created in no_grad mode and "
+            f"{what} modified inplace with grad mode enabled."
+        )
+    return RuntimeError(f"{text} {SEVERAL if refusal.several else AMBIGUOUS}")
+
+
+class Stale(Tensor):
+    """A Tensor whose storage was changed through another: its elements, or its history, are computed when looked at.
+
+    It is a class of its own so that asking whether this is needed costs other Tensors nothing: the slots are deleted,
+    and Python calls ``__getattr__`` for what is missing.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        alias = self._alias
+        if alias is None or name not in ("_data", "_edge"):
+            raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+        if name == "_data":
+            self._data = _follow(alias.path, alias.storage.array)
+            alias.storage.add(self, alias.counter)
+        elif alias.refusal is not None and not mode.recording:
+            return None  # what is not recorded asks for no history, and may read a view that has none any more
+        else:
+            self._edge = _regenerated(alias)
+        if _has(self, "_data") and _has(self, "_edge"):
+            self.__class__ = Tensor  # pyright: ignore[reportAttributeAccessIssue]
+        return object.__getattribute__(self, name)
+
+
+Stale.__name__ = Stale.__qualname__ = "Tensor"
+
+
+def _has(tensor: Tensor, slot: str) -> bool:
+    try:
+        object.__getattribute__(tensor, slot)
+    except AttributeError:
+        return False
+    return True
+
+
+def _regenerated(alias: Alias) -> Any:
+    base = alias.base
+    if base is None or base._edge is None:
+        return None
+    if alias.refusal is not None:
+        raise _refused(alias.refusal, WAS_CHANGED)
+    with enable_grad():
+        functions, operands = _flat(alias.path, alias.start)
+        return apply(_composed(functions), base, *operands)._edge
+
+
+# --- making views -----------------------------------------------------------------------------------------------------
+
+
+def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool = False) -> Tensor:
+    """``function`` of ``x`` and operands that carry no gradient, as a view of ``x``.
+
+    The function must be linear in ``x``: each element of its result is one of ``x``. ``in_row`` says that it leaves
+    them all in their order, as a reshape does.
+    """
+    refusal = None if mode.recording else NO_GRAD
+    return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
+
+
+def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
+    """Several views of ``x``, each by a function and its operands, that one op (of that name) returns together."""
+    results = []
+    for i, (function, *operands) in enumerate(functions):
+        result = apply(function, x, *operands)
+        refusal = Refusal(True, name if result.requires_grad else "", i) if mode.recording else NO_GRAD
+        results.append(_attached(result, x, function, tuple(operands), refusal))
+    return tuple(results)
+
+
+def _attached(
+    result: Tensor,
+    x: Tensor,
+    function: Callable[..., Any],
+    operands: tuple[Any, ...],
+    refusal: Refusal | None,
+    in_row: bool = False,
+) -> Tensor:
+    """``result``, from now on a view of ``x``; or, if that is one, of its base."""
+    of = x._alias or alias_of(x)
+    base = x if of.base is None else of.base
+    start = of.path if base is x else of.start
+    if of.refusal is not None and refusal is None:
+        refusal = Refusal(of.refusal.several, node_name(function) if base.requires_grad else "", 0)
+    path = (of.path, function, operands)
+    result._alias = Alias(of.storage, of.counter, path, in_row and of.in_row, base, start, refusal)
+    of.storage.add(result, of.counter)
+    return result
+
+
+def strides(x: Tensor) -> tuple[int, ...]:
+    """How far, in elements of the storage, one step along each dimension goes, as in PyTorch."""
+    alias = x._alias
+    if alias is None or alias.in_row:
+        return tuple(int(np.prod(x.shape[i + 1 :])) for i in range(x.ndim))
+    functions, operands = _flat(alias.path)
+    return _strides(functions, len(operands), alias.storage.array.shape)
+
+
+@functools.lru_cache(maxsize=MAX_PATHS)
+def _strides(functions: tuple[Any, ...], num_operands: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Read off the numbers of the elements that the functions lead to; which index is taken only moves them."""
+    with jax.ensure_compile_time_eval():
+        numbers = jnp.arange(int(np.prod(shape))).reshape(shape)
+        shown = np.asarray(jax.jit(_composed(functions))(numbers, *[0] * num_operands))
+    if not shown.size:
+        return tuple(int(np.prod(shown.shape[i + 1 :])) for i in range(shown.ndim))
+    first = shown[(0,) * shown.ndim]
+    inner = [int(np.prod(shown.shape[i + 1 :])) for i in range(shown.ndim)]
+    return tuple(
+        int(shown[tuple(int(i == axis) for i in range(shown.ndim))] - first) if size > 1 else inner[axis]
+        for axis, size in enumerate(shown.shape)
+    )
+
+
+def can_view(x: Tensor, sizes: Sequence[int]) -> bool:
+    """Whether the elements of ``x`` can be seen in another shape where they are, by PyTorch's rule: each dimension of
+    the new shape lies within a run of dimensions that are contiguous to each other."""
+    if x._alias is None or x._alias.in_row or 0 in x.shape:
+        return True
+    runs: list[int] = []
+    before = 0
+    for size, stride in zip(x.shape, strides(x), strict=True):
+        if size == 1:
+            continue
+        if runs and before == stride * size:
+            runs[-1] *= size
+        else:
+            runs.append(size)
+        before = stride
+    known = int(np.prod([size for size in sizes if size != -1]))
+    left, filled = iter(runs), 1
+    run = next(left, 1)
+    for size in sizes:
+        filled *= x._data.size // known if size == -1 else size
+        if filled > run:
+            return False
+        if filled == run and filled > 1:
+            run, filled = next(left, 1), 1
+    return True
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
+    """Raises RuntimeError where ``x`` must not be changed in place by an op that also reads ``others``."""
+    alias = x._alias
+    if mode.views == "error" and alias is not None:
+        _check_unshared(x, alias)
+    if mode.recording:
+        base = None if alias is None else alias.base
+        if alias is not None and base is not None and alias.refusal is not None:
+            if base.requires_grad or any(isinstance(other, Tensor) and other.requires_grad for other in others):
+                raise _refused(alias.refusal, IS_CHANGED)
+        elif base is not None and base.requires_grad and base.is_leaf:
+            raise RuntimeError(VIEW_OF_LEAF)
+        if x.requires_grad and x.is_leaf:
+            raise RuntimeError(LEAF)
+    if alias is not None and not alias.in_row and any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+
+
+def _check_unshared(x: Tensor, alias: Alias) -> None:
+    others = [t for t in alias.storage.tensors() if t is not x]
+    if others:
+        raise RuntimeError(
+            f"an in-place operation on a Tensor of shape {list(x.shape)} whose storage is shared by "
+            f"{len(others)} other Tensor(s), which in_place_views('error') forbids. clone() it first."
+        )
+
+
+def write(x: Tensor, result: Tensor) -> Tensor:
+    """Puts ``result`` in the place of the elements and the history of ``x``, and of all that share them."""
+    result = _fitting(x, result)
+    alias = alias_of(x)
+    storage, base = alias.storage, alias.base
+    node = result.grad_fn
+    tracked = bool(mode.recording) and (result._edge is not None or (base is not None and base._edge is not None))
+    if tracked and base is not None:
+        functions, operands = _flat(alias.path, alias.start)
+        rewritten = apply(_inverse(_composed(functions)), base, result, *operands)
+        _move_history(base, rewritten)
+        whole = rewritten if alias.start is None else None
+    else:
+        whole = None
+        if tracked:
+            _move_history(x, result)
+    supersede(storage, alias.counter, None if node is None else node.order)
+    if whole is not None:
+        storage.array = whole._data
+    elif alias.path is None:
+        storage.array = result._data
+    else:
+        functions, operands = _flat(alias.path)
+        with no_grad():
+            put = recorder(_inverse(_composed(functions)))
+            storage.array = put(Tensor(storage.array), Tensor(result._data), *operands)._data
+    _spread(x, result._data, alias)
+    return x
+
+
+def _spread(x: Tensor, array: Any, alias: Alias) -> None:
+    """Gives every Tensor of the storage its new elements, or lets it find them when it is looked at."""
+    storage = alias.storage
+    tensors = storage.tensors()
+    storage.shown = []
+    for tensor in tensors:
+        other = alias_of(tensor)
+        if tensor is x or other.path is None:
+            tensor._data = array if tensor is x else storage.array
+            storage.add(tensor, other.counter)
+        else:
+            storage.shown.append((weakref.ref(tensor), None, other.counter))
+            if _has(tensor, "_data"):
+                del tensor._data
+            tensor.__class__ = Stale
+        if other.base is not None:
+            if _has(tensor, "_edge"):
+                del tensor._edge
+            tensor.__class__ = Stale
+
+
+def _fitting(x: Tensor, result: Tensor) -> Tensor:
+    if result.shape != x.shape:
+        raise RuntimeError(f"output with shape {list(x.shape)} doesn't match the broadcast shape {list(result.shape)}")
+    if result.dtype == x.dtype:
+        return result
+    kinds = [_kind(tensor.dtype) for tensor in (x, result)]
+    if kinds[1] > kinds[0]:
+        names = [type_name(tensor.dtype) for tensor in (result, x)]
+        raise RuntimeError(f"result type {names[0]} can't be cast to the desired output type {names[1]}")
+    return apply(jnp.astype, result, x.dtype)
+
+
+def _kind(dtype: Any) -> int:
+    kinds = (np.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind))
+
+
+def _move_history(x: Tensor, result: Tensor) -> None:
+    """The edge of ``result`` becomes that of ``x``; if its gradient was to be retained, the new one's is."""
+    edge, new = x._edge, result._edge
+    x._edge = new
+    if edge is None or new is None or isinstance(edge[0], AccumulateGrad) or edge[0].retained is None:
+        return
+    if edge[1] in edge[0].retained:
+        new[0].retained = {**(new[0].retained or {}), new[1]: edge[0].retained.pop(edge[1])}
+
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+
+def _flat(path: Path, start: Path = None) -> tuple[tuple[tuple[Any, int], ...], list[Any]]:
+    """The functions of a path behind ``start``, each with the number of its operands; and all operands in a row."""
+    steps = []
+    while path is not start and path is not None:
+        steps.append(path)
+        path = path[0]
+    steps.reverse()
+    return tuple((function, len(given)) for _, function, given in steps), [o for *_, given in steps for o in given]
+
+
+def _follow(path: Path, array: Any) -> Any:
+    if path is None:
+        return array
+    functions, operands = _flat(path)
+    with no_grad():
+        return apply(_composed(functions), Tensor(array), *operands)._data
+
+
+@functools.lru_cache(maxsize=MAX_PATHS)
+def _composed(functions: tuple[tuple[Any, int], ...]) -> Callable[..., Any]:
+    """One function of an array and the operands of all ``functions``: one after the other."""
+    if len(functions) == 1:
+        return functions[0][0]
+
+    def as_strided(x, *operands):
+        given = iter(operands)
+        for function, count in functions:
+            x = function(x, *[next(given) for _ in range(count)])
+        return x
+
+    return as_strided
+
+
+@functools.lru_cache(maxsize=MAX_PATHS)
+def _inverse(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``(x, value, *operands)`` to ``x`` with ``value`` where ``function`` shows it. Its transpose says where that is;
+    for integers, which have none, the numbers of the elements do, and they are scattered one by one."""
+
+    def CopySlices(x, value, *operands):  # PyTorch's name for the node
+        def place(shown):
+            return jax.linear_transpose(lambda whole: function(whole, *operands), x)(shown)[0]
+
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            return jnp.where(place(jnp.ones_like(value)) == 1, place(value), x)
+        numbers = function(jnp.arange(x.size).reshape(x.shape), *operands)
+        return x.ravel().at[numbers.ravel()].set(value.ravel(), unique_indices=True).reshape(x.shape)
+
+    return CopySlices

@@ -1,0 +1,139 @@
+"""Random small programs with views, changes in place, detach and no_grad, for the tape and for PyTorch alike.
+
+A program is a list of lines; each works on the Tensors made so far, ``env``, and may append one.
+"""
+
+import contextlib
+import random
+
+UNARY = ("exp", "sin", "tanh", "sigmoid", "neg", "log", "sqrt", "cos", "square")
+IN_PLACE = ("exp_", "sin_", "tanh_", "sigmoid_", "neg_", "cos_", "zero_", "square_")
+BINARY = ("mul", "add", "sub")
+
+
+def program(seed, length=10):
+    """The lines of a random program: pairs of a word and numbers that choose its operands."""
+    draw = random.Random(seed)
+    words = ["unary", "binary", "scale", "view", "in place", "binary in place", "set", "detach", "backward"]
+    weights = [3, 3, 1, 7, 3, 4, 3, 1, 1]
+    lines = []
+    for _ in range(length):
+        word = draw.choices(words, weights)[0]
+        lines.append((word, [draw.randrange(1000) for _ in range(5)], draw.random() < 0.12))
+    return lines
+
+
+def viewed(x, a, b):
+    """A view of ``x``, by its kind ``a`` and a number."""
+    kinds = ["index", "slice", "reshape", "view", "squeeze", "unsqueeze", "narrow", "expand"]
+    if x.ndim >= 2:
+        kinds += ["t", "permute", "diagonal", "column", "row", "step", "unbind", "split", "chunk", "select"]
+    kind = kinds[a % len(kinds)]
+    n = x.shape[0] if x.ndim else 1
+    if kind == "unsqueeze":
+        return x.unsqueeze(b % (x.ndim + 1))
+    if not x.ndim or n == 0:
+        return x.view(1)
+    return {
+        "index": lambda: x[b % n],
+        "slice": lambda: x[b % n :],
+        "reshape": lambda: x.reshape(-1),
+        "view": lambda: x.view(-1),
+        "squeeze": x.squeeze,
+        "narrow": lambda: x.narrow(0, 0, 1 + b % n),
+        "expand": lambda: x.expand(*((2, *x.shape) if b % 2 else x.shape)),
+        "t": lambda: x.transpose(0, 1),
+        "permute": lambda: x.permute(*reversed(range(x.ndim))),
+        "diagonal": x.diagonal,
+        "column": lambda: x[:, b % x.shape[1]],
+        "row": lambda: x[b % n, None],
+        "step": lambda: x[::2, 1:],
+        "unbind": lambda: x.unbind(0)[b % n],
+        "split": lambda: x.split(1, 1)[b % x.shape[1]],
+        "chunk": lambda: x.chunk(2)[0],
+        "select": lambda: x.select(1, b % x.shape[1]),
+    }[kind]()
+
+
+def partner(env, ambiguous, x, a, b):
+    """A Tensor of the shape of ``x``, or of no dimension, or a number."""
+    same = [y for i, y in enumerate(env) if tuple(y.shape) == tuple(x.shape) and i not in ambiguous]
+    return same[b % len(same)] if same and a % 4 else 0.5 + b % 3
+
+
+def step(env, line, ambiguous):
+    """Runs one line; returns the new Tensor or None. The Tensors at ``ambiguous`` are read as constants."""
+    word, (a, b, c, d, _), _ = line
+    x = env[a % len(env)]
+    if word in ("unary", "binary", "scale") and a % len(env) in ambiguous:
+        x = x.detach()
+    if word in ("in place", "binary in place", "set"):
+        x.grad_fn  # noqa: B018 # else PyTorch takes a view for a leaf if its base got its history by a change
+    match word:
+        case "unary":
+            return getattr(x, UNARY[b % len(UNARY)])()
+        case "binary":
+            return getattr(x, BINARY[b % len(BINARY)])(partner(env, ambiguous, x, c, d))
+        case "scale":
+            return x**2 if b % 2 else x * 2.0
+        case "view":
+            return viewed(x, b, c)
+        case "in place":
+            getattr(x, IN_PLACE[b % len(IN_PLACE)])()
+        case "binary in place":
+            getattr(x, BINARY[b % len(BINARY)] + "_")(partner(env, ambiguous, x, c, d))
+        case "set":
+            y = x[b % x.shape[0]] if x.ndim else x
+            x[(b % x.shape[0]) if x.ndim else ...] = partner(env, ambiguous, y, c, d)
+        case "detach":
+            return x.detach()
+        case "backward":
+            if x.requires_grad and a % len(env) not in ambiguous:
+                x.sum().backward(retain_graph=True)
+    return None
+
+
+def run(torch, lines):
+    """What can be seen of a program: per line shapes, versions and an error, at the end all values and gradients.
+
+    The program goes on after an error, as a user at a prompt would.
+    """
+    seen = []
+    leaves = [
+        torch.tensor([[0.7, 1.1], [1.3, 0.4]], requires_grad=True),
+        torch.tensor([0.9, 1.4], requires_grad=True),
+        torch.tensor([[0.5, 0.8], [1.2, 0.6]]),
+    ]
+    ambiguous = set()  # views made under no_grad: PyTorch says that they require grad, and gives them no history
+    env = [*leaves, leaves[0] * 1.0, leaves[1] * 2.0]
+
+    def guarded(act):
+        try:
+            return act()
+        except (RuntimeError, IndexError) as error:
+            if "one of the variables needed" in str(error):
+                for leaf in leaves:  # how much was accumulated before the error depends on the order of the walk
+                    leaf.grad = None
+            seen.append((type(error).__name__, words(str(error))))
+            return None
+
+    for line in lines:
+        with torch.no_grad() if line[2] else contextlib.nullcontext():
+            made = guarded(lambda line=line: step(env, line, ambiguous))
+        if made is not None:
+            if line[0] == "view" and (line[2] or line[1][0] % len(env) in ambiguous):
+                ambiguous.add(len(env))
+            env.append(made)
+        seen.append([(tuple(x.shape), x._version) for x in env])
+    for x in (x for i, x in enumerate(env) if i not in ambiguous):
+        guarded(lambda x=x: seen.append(x.requires_grad and x.grad_fn is not None))
+        guarded(lambda x=x: x.sum().backward(retain_graph=True) if x.requires_grad and x.grad_fn is not None else None)
+    values = [x.detach().tolist() for x in env]
+    return seen, values, [None if x.grad is None else x.grad.tolist() for x in leaves]
+
+
+def words(text):
+    """The part of an error's text that both have: the names of nodes differ where one op is made of others."""
+    if "view" in text and "modified inplace" in text:
+        return "refused" + " because of the base" * ("its base" in text)
+    return text[:60]
