@@ -194,15 +194,19 @@ SPECIAL |= {
 ONCE = {"gammainc": lambda x: special.gammainc(x, 0.7), "gammaincc": lambda x: special.gammaincc(x, 0.7)}
 
 
-def test_special_functions():
+@pytest.mark.parametrize(
+    "names",
+    [["digamma", "gammaln", "i1e", "ndtri", "xlogy"], pytest.param([*SPECIAL, *ONCE], marks=pytest.mark.slow)],
+)
+def test_special_functions(names):
     """Against jax.grad, and, since rules could share a mistake with JAX's, against differences."""
     with jax.enable_x64(True):
-        functions = losses(SPECIAL) + losses(ONCE)
+        functions = losses({name: (SPECIAL | ONCE)[name] for name in names})
         ours = held_against_jax(functions, (Q,), second=False, batch=False)
         direction, h = np.array([1.0, -0.5, 0.7]), 1e-5
         values = unoptimized(lambda x: [f(x) for f in functions])
         ahead, behind = values(Q + h * direction), values(Q - h * direction)
-        for name, (gradients,), high, low in zip([*SPECIAL, *ONCE], ours, ahead, behind, strict=True):
+        for name, (gradients,), high, low in zip(names, ours, ahead, behind, strict=True):
             slope = (high - low) / (2 * h)
             np.testing.assert_allclose(gradients[0] @ direction, slope, rtol=1e-6, atol=1e-8, err_msg=name)
 
