@@ -111,10 +111,10 @@ def test_smooth_distributions_to_second_order_and_under_vmap():
     held_against_jax(losses(SMOOTH), (A, B), second=True)
 
 
-@pytest.mark.parametrize("names", [["gamma", "beta"], pytest.param(list(IMPLICIT), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("names", [["gamma"], pytest.param(list(IMPLICIT), marks=pytest.mark.slow)])
 def test_implicit_derivatives(names):
     chosen = {name: IMPLICIT[name] for name in names}
-    quick = len(names) == 2
+    quick = len(names) == 1
     ours = held_against_jax(losses(chosen), (A, B), second=False, batch=not quick)
     assert all(np.any(gradients[0][0]) for gradients in ours)
 
@@ -127,14 +127,18 @@ def test_a_second_implicit_derivative_is_refused_as_by_jax():
             jax.make_jaxpr(second)(A)
 
 
-def test_samples_of_integers_have_no_derivative():
+@pytest.mark.parametrize(
+    "names", [["bernoulli", "categorical", "geometric"], pytest.param(list(DISCRETE), marks=pytest.mark.slow)]
+)
+def test_samples_of_integers_have_no_derivative(names):
     """They are constants of what is computed with them."""
+    chosen = {name: DISCRETE[name] for name in names}
 
     def everything(p):
-        drawn = {name: draw(p).astype(p.dtype) for name, draw in DISCRETE.items()}
+        drawn = {name: draw(p).astype(p.dtype) for name, draw in chosen.items()}
         gradients = {
             name: graph.grad(lambda p, draw=draw: jnp.sum(p * draw(p).astype(p.dtype)))(p)
-            for name, draw in DISCRETE.items()
+            for name, draw in chosen.items()
         }
         return gradients, {name: jnp.broadcast_to(sample, p.shape) for name, sample in drawn.items()}
 
@@ -190,15 +194,19 @@ SPECIAL |= {
 ONCE = {"gammainc": lambda x: special.gammainc(x, 0.7), "gammaincc": lambda x: special.gammaincc(x, 0.7)}
 
 
-def test_special_functions():
+@pytest.mark.parametrize(
+    "names",
+    [["digamma", "gammaln", "i1e", "ndtri", "xlogy"], pytest.param([*SPECIAL, *ONCE], marks=pytest.mark.slow)],
+)
+def test_special_functions(names):
     """Against jax.grad, and, since rules could share a mistake with JAX's, against differences."""
     with jax.enable_x64(True):
-        functions = losses(SPECIAL) + losses(ONCE)
+        functions = losses({name: (SPECIAL | ONCE)[name] for name in names})
         ours = held_against_jax(functions, (Q,), second=False, batch=False)
         direction, h = np.array([1.0, -0.5, 0.7]), 1e-6
         values = unoptimized(lambda x: [f(x) for f in functions])
         ahead, behind = values(Q + h * direction), values(Q - h * direction)
-        for name, (gradients,), high, low in zip([*SPECIAL, *ONCE], ours, ahead, behind, strict=True):
+        for name, (gradients,), high, low in zip(names, ours, ahead, behind, strict=True):
             slope = (high - low) / (2 * h)
             np.testing.assert_allclose(gradients[0] @ direction, slope, rtol=1e-6, atol=1e-8, err_msg=name)
 
