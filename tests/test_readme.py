@@ -30,8 +30,11 @@ def test_the_programs_run(capsys, tmp_path, monkeypatch):
 
 
 def counts(table):
-    """The lines of a printed table of corners, without rows of times and rounding errors."""
-    return [line for line in table.splitlines() if not line.strip().startswith(("time", "="))]
+    """The lines of a printed table of corners, without rows of times and rounding errors.
+
+    How often a first call calls rules depends on what this process has traced already.
+    """
+    return [line for line in table.splitlines() if not line.strip().startswith(("time", "=", "rules, first call"))]
 
 
 def test_files_that_it_names_exist():
