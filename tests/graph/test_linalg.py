@@ -64,7 +64,7 @@ MANY = {
     "svd": (of(linalg, "svd", full_matrices=False), TALL),
     "svd, Hermitian": (of(linalg, "svd", hermitian=True), DEFINITE),
     "svdvals": (linalg.svdvals, TALL),
-    "tensorsolve": (lambda a, b: linalg.tensorsolve(a[None], b[:, None]), GENERAL, V),
+    "tensorsolve": (linalg.tensorsolve, GENERAL, V),
 }
 
 
