@@ -64,6 +64,18 @@ class Stale(Tensor):
 
     __slots__ = ()
 
+    @property
+    def requires_grad(self) -> bool:
+        """As of every Tensor. It is known without the history, so asking is no error where the history is refused."""
+        if _has(self, "_edge"):
+            return self._edge is not None
+        alias = self._alias
+        return alias is not None and alias.base is not None and alias.base.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        Tensor.requires_grad.__set__(self, value)
+
     def __getattr__(self, name: str) -> Any:
         alias = self._alias
         if alias is None or name not in ("_data", "_edge"):
