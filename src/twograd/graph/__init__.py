@@ -11,7 +11,6 @@ from twograd.deploy import load as load
 from twograd.graph import calls as calls
 from twograd.graph import checkpoint as checkpoint
 from twograd.graph import control as control
-from twograd.graph import effects as effects
 from twograd.graph import references as references
 from twograd.graph import sharding as sharding
 from twograd.graph import symbolic as symbolic

@@ -9,7 +9,7 @@ import math
 
 import jax
 from jax import lax
-from jax.extend.core import primitives
+from jax.extend.core import ClosedJaxpr, primitives
 
 from twograd import rules
 from twograd._arguments import zero_gradient
@@ -21,15 +21,27 @@ from twograd.rules.windows import elements, window_axes
 
 BODY = "body"  # the scope of equations that come from inside a call
 
-# --- jit: a call is its body ------------------------------------------------------------------------------------------
+# --- jit and others: a call is its body -------------------------------------------------------------------------------
 
 
-def jit_forward(eqn, operands, wanted):
-    return forward_pass(body_of(eqn), eqn.params["jaxpr"].consts, operands, wanted)
+def body_rule(name, evaluated=None):
+    """The rule of a call that is no more than the body in its parameter ``name``: forward, backward and reached.
 
+    ``evaluated(eqn)`` is the body's jaxpr as it is evaluated, where its equations are to say something else.
+    """
 
-def jit_backward(eqn, applications, cts, wanted):
-    return backward_pass(eqn.params["jaxpr"].jaxpr, list(applications), cts, BODY)
+    def body(eqn):
+        found = eqn.params[name]
+        return found if isinstance(found, ClosedJaxpr) else ClosedJaxpr(found, ())
+
+    def forward(eqn, operands, wanted):
+        jaxpr = body(eqn).jaxpr if evaluated is None else evaluated(eqn)
+        return forward_pass(jaxpr, body(eqn).consts, operands, wanted)
+
+    def backward(eqn, applications, cts, wanted):
+        return backward_pass(body(eqn).jaxpr, list(applications), cts, BODY)
+
+    return forward, backward, lambda eqn, wanted: reached(body(eqn).jaxpr, wanted)
 
 
 # --- custom_jvp_call: a linear function's transpose is its pullback at any point --------------------------------------
@@ -227,7 +239,12 @@ def reduce_backward(eqn, operands, cts, wanted):
 
 rules.vjp_call(lax.reduce_p, reduce_forward, reduce_backward)
 rules.vjp_call(primitives.reduce_window_p, reduce_window_forward, reduce_window_backward)
-rules.vjp_call(primitives.jit_p, jit_forward, jit_backward, lambda eqn, wanted: reached(body_of(eqn), wanted))
+rules.vjp_call(primitives.jit_p, *body_rule("jaxpr", body_of))
+rules.vjp_call(primitives.closed_call_p, *body_rule("call_jaxpr"))
+rules.vjp_call(unlisted["custom_vmap_call"], *body_rule("call"))
+rules.vjp_call(unlisted["composite"], *body_rule("jaxpr"))
+rules.vjp_call(unlisted["eval_jaxpr"], *body_rule("jaxpr"))
+rules.vjp_call(unlisted["remat_opt"], *body_rule("fwd_jaxpr"))
 rules.vjp_call(primitives.custom_jvp_call_p, custom_jvp_forward, custom_jvp_backward)
 rules.vjp_call(primitives.custom_vjp_call_p, custom_vjp_call_forward, custom_vjp_call_backward)
 rules.vjp_call(unlisted["linear_call"], linear_call_forward, linear_call_backward)

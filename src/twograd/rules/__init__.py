@@ -5,6 +5,7 @@ Read ``registry.py`` for what a rule is, then any section (``elementwise.py`` is
 
 from twograd.rules import collectives as collectives
 from twograd.rules import cumulative as cumulative
+from twograd.rules import effects as effects
 from twograd.rules import elementwise as elementwise
 from twograd.rules import fourier as fourier
 from twograd.rules import indexing as indexing
