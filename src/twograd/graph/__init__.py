@@ -2,8 +2,11 @@
 
 Read ``transform.py`` first: it is the engine. ``graph.py`` is what one holds in the hand, ``functional.py`` what one
 calls, ``calls.py`` the rules for primitives that carry jaxprs, ``passes/`` the optimisations, ``symbolic/`` the way to
-build a graph before running it.
+build a graph before running it, which is imported when it is first used.
 """
+
+import importlib
+from typing import Any
 
 from twograd.deploy import LoadError as LoadError
 from twograd.deploy import Program as Program
@@ -13,7 +16,6 @@ from twograd.graph import checkpoint as checkpoint
 from twograd.graph import control as control
 from twograd.graph import references as references
 from twograd.graph import sharding as sharding
-from twograd.graph import symbolic as symbolic
 from twograd.graph.bounded import bounded_while_loop as bounded_while_loop
 from twograd.graph.diff import GraphDiff as GraphDiff
 from twograd.graph.diff import diff as diff
@@ -39,3 +41,9 @@ from twograd.graph.split import Split as Split
 from twograd.graph.split import split_vjp as split_vjp
 from twograd.graph.strip import Removed as Removed
 from twograd.graph.strip import StripReport as StripReport
+
+
+def __getattr__(name: str) -> Any:
+    if name == "symbolic":
+        return importlib.import_module("twograd.graph.symbolic")
+    raise AttributeError(f"module 'twograd.graph' has no attribute {name!r}")
