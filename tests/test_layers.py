@@ -39,7 +39,7 @@ ALLOWED = {
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
-    "nn": {"_protocol"},
+    "nn": {"_protocol", "numpy", "tape"},
     "data": set(),
     "compare": {
         *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),

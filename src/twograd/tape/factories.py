@@ -1,8 +1,9 @@
 """Functions that make Tensors, with PyTorch's names."""
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -79,22 +80,48 @@ def full_like(x: Tensor, fill_value: Any, dtype: Any = None, requires_grad: bool
 
 
 class _Generator(threading.local):
-    """JAX's keys behind PyTorch's face: a seed, and a count of what was drawn since."""
+    """JAX's keys behind PyTorch's face: a key or the seed of one, and a count of what was drawn since."""
 
-    seed = 0
+    seed: int = 0
+    key: Any = None
     drawn = 0
-
-    def next_key(self) -> jax.Array:
-        self.drawn += 1
-        return jax.random.fold_in(jax.random.key(self.seed), self.drawn)
+    traced = False  # whether the numbers go into a traced program, where they would be constants
 
 
 _generator = _Generator()
 
 
+def next_key() -> jax.Array:
+    """A key for what is drawn next in this thread."""
+    if _generator.traced and _generator.key is None:
+        raise RuntimeError(
+            "something random is drawn in a traced function, whose numbers would be the same at each run. Give a key: "
+            "functional_call(..., rng=jax.random.key(seed)), a new one for each step."
+        )
+    _generator.drawn += 1
+    key = jax.random.key(_generator.seed) if _generator.key is None else _generator.key
+    return jax.random.fold_in(key, _generator.drawn)
+
+
 def manual_seed(seed: int) -> None:
     """Starts this thread's sequence of random numbers anew."""
     _generator.seed, _generator.drawn = seed, 0
+
+
+@contextlib.contextmanager
+def drawing_from(key: jax.Array | None, traced: bool) -> Iterator[None]:
+    """Inside, random numbers come from ``key``; without one from the thread's sequence, but not where ``traced``."""
+    before = _generator.key, _generator.drawn, _generator.traced
+    _generator.key, _generator.traced = key, traced
+    if key is not None:
+        _generator.drawn = 0
+    try:
+        yield
+    finally:
+        drawn = _generator.drawn
+        _generator.key, _generator.drawn, _generator.traced = before
+        if key is None:
+            _generator.drawn = drawn
 
 
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -112,7 +139,7 @@ def randint(low: int, high: Any, size: Any = None, dtype: Any = None) -> Tensor:
     if size is None:
         low, high, size = 0, low, high
     dtype = jax.dtypes.canonicalize_dtype(np.int64) if dtype is None else dtype
-    return Tensor(jax.random.randint(_generator.next_key(), tuple(size), low, high, dtype))
+    return Tensor(jax.random.randint(next_key(), tuple(size), low, high, dtype))
 
 
 def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
@@ -126,4 +153,4 @@ def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
 def _random(draw: Callable[..., Any], size: tuple[Any, ...], dtype: Any, requires_grad: bool) -> Tensor:
     shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
     dtype = jnp.zeros(()).dtype if dtype is None else dtype
-    return Tensor(draw(_generator.next_key(), shape, dtype), requires_grad)
+    return Tensor(draw(next_key(), shape, dtype), requires_grad)
