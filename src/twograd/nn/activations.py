@@ -33,7 +33,7 @@ class Activation(Module):
         return in_place(op)(input) if self.inplace and isinstance(input, Tensor) else op(input)
 
     def extra_repr(self) -> str:
-        said = [f"{name}={value!r}" for name in self.defaults if (value := getattr(self, name)) != self.defaults[name]]
+        said = [f"{name}={getattr(self, name)!r}" for name in self.defaults]
         return ", ".join([*said, *(["inplace=True"] if self.inplace else [])])
 
 
@@ -68,8 +68,9 @@ Tanh = _activation("Tanh", F.tanh)
 
 
 def _prelu(x: Any, weight: Any) -> Any:
-    shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)] if x.ndim > 1 and weight.size > 1 else [-1] * x.ndim
-    return F.relu(x) - weight.reshape(shape if x.ndim else ()) * F.relu(-x)
+    if weight.size > 1:
+        weight = weight.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
+    return F.relu(x) - weight * F.relu(-x)
 
 
 class PReLU(Module):

@@ -1,5 +1,6 @@
 """Modules that hold others in order or by name."""
 
+import itertools
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,6 +94,14 @@ class ModuleList(_Numbered):
     def __init__(self, modules: Iterable[Module] | None = None):
         super().__init__()
         self.extend(modules or ())
+
+    def _said_children(self) -> list[tuple[str, str]]:
+        """Equal neighbours are said once, with how many they are."""
+        said = []
+        for text, group in itertools.groupby(super()._said_children(), key=lambda child: child[1]):
+            keys = [key for key, _ in group]
+            said.append((keys[0], text) if len(keys) == 1 else (f"{keys[0]}-{keys[-1]}", f"{len(keys)} x {text}"))
+        return said
 
 
 class ParameterList(_Numbered):

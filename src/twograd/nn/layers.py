@@ -101,10 +101,13 @@ class _Convolution(Module):
         said = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding not in ((0,) * self.rank, "valid"):
             said += f", padding={self.padding}"
+        if self.transposed and any(self.output_padding):
+            said += f", output_padding={self.output_padding}"
         if self.dilation != (1,) * self.rank:
             said += f", dilation={self.dilation}"
         said += f", groups={self.groups}" if self.groups != 1 else ""
-        return said + (", bias=False" if self.bias is None else "")
+        said += ", bias=False" if self.bias is None else ""
+        return said + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
 
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -318,9 +321,9 @@ class AvgPool1d(_Pool):
         count_include_pad: bool = True,
     ):
         super().__init__(
-            kernel_size=kernel_size,
-            stride=kernel_size if stride is None else stride,
-            padding=padding,
+            kernel_size=per_axis(kernel_size, 1),
+            stride=per_axis(kernel_size if stride is None else stride, 1),
+            padding=per_axis(padding, 1),
             ceil_mode=ceil_mode,
             count_include_pad=count_include_pad,
         )

@@ -175,15 +175,18 @@ class Module:
 
     # --- walking ------------------------------------------------------------------------------------------------------
 
-    def named_modules(self, memo: set[Any] | None = None, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This Module and all inside, each once, with its path."""
+    def named_modules(
+        self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, "Module"]]:
+        """This Module and all inside with their paths; one that has several comes once, if ``remove_duplicate``."""
         memo = set() if memo is None else memo
         if self in memo:
             return
-        memo.add(self)
+        if remove_duplicate:
+            memo.add(self)
         yield prefix, self
         for name, module in self.named_children():
-            yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+            yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
     def modules(self) -> Iterator["Module"]:
         return (module for _, module in self.named_modules())
@@ -198,7 +201,8 @@ class Module:
         self, members: str, prefix: str, recurse: bool, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Any]]:
         seen = set()
-        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in modules:
             for name, member in module.__dict__[members].items():
                 if member is not None and not (remove_duplicate and id(member) in seen):
                     seen.add(id(member))
@@ -207,7 +211,7 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Any]]:
-        """The Parameters with their paths; one that has several is named once, unless ``remove_duplicate=False``."""
+        """The Parameters with their paths; one that has several comes once, if ``remove_duplicate``."""
         return self._named_members("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Any]:
@@ -373,9 +377,12 @@ class Module:
         """What the line of this Module says besides its class."""
         return ""
 
+    def _said_children(self) -> list[tuple[str, str]]:
+        return [(key, repr(module)) for key, module in self._modules.items()]
+
     def __repr__(self) -> str:
         extra, name = self.extra_repr(), type(self).__name__
-        children = [f"({key}): " + repr(module).replace("\n", "\n  ") for key, module in self._modules.items()]
+        children = [f"({key}): {text}".replace("\n", "\n  ") for key, text in self._said_children()]
         if not children:
             return f"{name}({extra})"
         return f"{name}(\n  " + "\n  ".join([*filter(None, extra.split("\n")), *children]) + "\n)"

@@ -19,6 +19,11 @@ def affine_parameters(module: Module, shape: tuple[int, ...], weight: bool, bias
     module.register_parameter("bias", init.zeros_(Parameter(empty(shape, dtype=dtype))) if bias else None)
 
 
+def given(module: Module) -> list[Any]:
+    """The weight and the bias, as far as there are any."""
+    return [operand for operand in (module.weight, module.bias) if operand is not None]
+
+
 def _batch_normed(x: Any, mean: Any, var: Any, *affine: Any, eps: float) -> Any:
     return F.batch_norm(x, mean, var, *affine, eps=eps)
 
@@ -44,11 +49,13 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        affine_parameters(self, (num_features,), affine, affine, dtype)
+        affine_parameters(self, (num_features,), affine, affine and bias, dtype)
         self.register_buffer("running_mean", zeros(num_features, dtype=dtype) if track_running_stats else None)
         self.register_buffer("running_var", ones(num_features, dtype=dtype) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", Tensor(np.int32(0)) if track_running_stats else None)
@@ -57,7 +64,7 @@ class _BatchNorm(Module):
         if input.ndim not in self.ndims:
             raise ValueError(f"expected {' or '.join(f'{n}D' for n in self.ndims)} input (got {input.ndim}D input)")
         mean, variance = self.running_mean, self.running_var
-        affine = () if self.weight is None else (self.weight, self.bias)
+        affine = given(self)
         if not self.training and mean is not None:
             return settled(_batch_normed, eps=self.eps)(input, mean, variance, *affine)
         if self.training and mean is not None:
@@ -79,7 +86,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -120,11 +127,14 @@ class LayerNorm(Module):
         affine_parameters(self, self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype)
 
     def forward(self, input: Any) -> Any:
-        affine = [operand for operand in (self.weight, self.bias) if operand is not None]
+        affine = given(self)
         return settled(_layer_normed, shape=self.normalized_shape, eps=self.eps)(input, *affine)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 def _layer_normed(x: Any, *affine: Any, shape: tuple[int, ...], eps: float) -> Any:
@@ -164,19 +174,31 @@ def _rms_normed(x: Any, *weight: Any, rank: int, eps: float | None) -> Any:
 class GroupNorm(Module):
     """Normalises over each of ``num_groups`` groups of channels of (N, C, *) (Wu and He, 2018, arXiv:1803.08494)."""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = None):
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
         super().__init__()
         if num_channels % num_groups:
             raise ValueError("num_channels must be divisible by num_groups")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        affine_parameters(self, (num_channels,), affine, affine, dtype)
+        affine_parameters(self, (num_channels,), affine, affine and bias, dtype)
 
     def forward(self, input: Any) -> Any:
-        affine = () if self.weight is None else (self.weight, self.bias)
+        affine = given(self)
         return settled(_group_normed, groups=self.num_groups, eps=self.eps)(input, *affine)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 def _group_normed(x: Any, *affine: Any, groups: int, eps: float) -> Any:
@@ -196,23 +218,28 @@ class _InstanceNorm(Module):
         affine: bool = False,
         track_running_stats: bool = False,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         if track_running_stats:
             raise NotImplementedError(f"{type(self).__name__}: track_running_stats is not supported")
         self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
-        affine_parameters(self, (num_features,), affine, affine, dtype)
+        affine_parameters(self, (num_features,), affine, affine and bias, dtype)
 
     def forward(self, input: Any) -> Any:
         if input.ndim not in self.ndims:
             raise ValueError(f"expected {' or '.join(f'{n}D' for n in self.ndims)} input (got {input.ndim}D input)")
         batched = input if input.ndim == max(self.ndims) else input.unsqueeze(0)
-        affine = () if self.weight is None else (self.weight, self.bias)
+        affine = given(self)
         out = settled(_instance_normed, eps=self.eps)(batched, *affine)
         return out if batched is input else out.squeeze(0)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats=False"
+        )
 
 
 def _instance_normed(x: Any, *affine: Any, eps: float) -> Any:

@@ -112,7 +112,8 @@ class _Cell(_RecurrentBase):
         return new if self.parts > 1 else new[0]
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        said = f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        return said if self.nonlinearity == "tanh" else f"{said}, nonlinearity={self.nonlinearity}"
 
 
 class RNNCell(_Cell):

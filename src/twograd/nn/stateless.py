@@ -73,7 +73,7 @@ def functional_call(
 def _replaced(module: Module, values: Mapping[str, Any], copy_buffers: bool) -> Iterator[None]:
     """The Module with other values at some paths; as it was, afterwards."""
     places: dict[str, tuple[dict[str, Any], str]] = {}
-    for path, owner in module.named_modules():
+    for path, owner in module.named_modules(remove_duplicate=False):
         for members in (owner._parameters, owner._buffers):
             places.update(((f"{path}.{name}" if path else name), (members, name)) for name in members)
     unknown = [path for path in values if path not in places]
