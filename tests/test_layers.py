@@ -40,6 +40,7 @@ ALLOWED = {
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
     "nn": {"_protocol", "numpy", "tape"},
+    "optim": {"tape"},
     "data": set(),
     "compare": {
         *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),

@@ -14,7 +14,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBMODULES = frozenset({"compare", "data", "deploy", "graph", "lax", "nn", "numpy", "rules", "tape"})
+_SUBMODULES = frozenset({"compare", "data", "deploy", "graph", "lax", "nn", "numpy", "optim", "rules", "tape"})
 
 
 def __getattr__(name: str) -> Any:

@@ -520,7 +520,8 @@ def test_wrong_arguments_are_refused(text, error):
     [
         ("kaiming_uniform_", {"a": 5**0.5}), ("kaiming_normal_", {"nonlinearity": "relu", "mode": "fan_out"}),
         ("xavier_uniform_", {"gain": 2.0}), ("xavier_normal_", {}), ("uniform_", {"a": -1.0}),
-        ("normal_", {"std": 0.3}), ("trunc_normal_", {"std": 2.0}), ("constant_", {"val": 3.0}), ("eye_", {}), ("orthogonal_", {"gain": 1.5}),
+        ("normal_", {"std": 0.3}), ("trunc_normal_", {"std": 2.0}), ("constant_", {"val": 3.0}), ("eye_", {}),
+        ("orthogonal_", {"gain": 1.5}),
     ],
 )  # fmt: skip
 def test_first_values_have_pytorchs_distributions(name, settings):
