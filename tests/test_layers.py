@@ -41,7 +41,9 @@ ALLOWED = {
     "lax": {"_namespace", "_protocol"},
     "nn": {"_protocol", "numpy", "tape"},
     "optim": {"tape"},
-    "data": set(),
+    "saving": {"_files"},
+    "models": {"nn", "tape"},
+    "data": {"tape"},
     "compare": {
         *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data"),
