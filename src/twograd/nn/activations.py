@@ -6,9 +6,9 @@ from typing import Any
 
 from twograd.nn import functional as F
 from twograd.nn import init
-from twograd.nn.module import Module, Parameter
+from twograd.nn.module import Module, blank
 from twograd.nn.settled import settled
-from twograd.tape import Tensor, empty
+from twograd.tape import Tensor
 from twograd.tape.inplace import in_place
 
 
@@ -79,7 +79,7 @@ class PReLU(Module):
     def __init__(self, num_parameters: int = 1, init_slope: float = 0.25):
         super().__init__()
         self.num_parameters = num_parameters
-        self.weight = init.constant_(Parameter(empty((num_parameters,))), init_slope)
+        self.weight = init.constant_(blank((num_parameters,)), init_slope)
 
     def forward(self, input: Any) -> Any:
         return settled(_prelu)(input, self.weight)

@@ -9,10 +9,9 @@ from twograd.nn import functional as F
 from twograd.nn import init
 from twograd.nn.containers import ModuleList
 from twograd.nn.layers import Dropout, Linear
-from twograd.nn.module import Module, Parameter
+from twograd.nn.module import Module, blank
 from twograd.nn.normalisation import LayerNorm
 from twograd.nn.settled import settled
-from twograd.tape import empty
 from twograd.tape.factories import next_key
 
 
@@ -106,9 +105,9 @@ class MultiheadAttention(Module):
             shapes |= {"q_proj_weight": (embed_dim, embed_dim), "k_proj_weight": (embed_dim, self.kdim)}
             shapes["v_proj_weight"] = (embed_dim, self.vdim)
         for name, shape in shapes.items():
-            weight = None if shape is None else init.xavier_uniform_(Parameter(empty(shape, dtype=dtype)))
+            weight = None if shape is None else init.xavier_uniform_(blank(shape, dtype))
             self.register_parameter(name, weight)
-        in_proj_bias = init.zeros_(Parameter(empty((3 * embed_dim,), dtype=dtype))) if bias else None
+        in_proj_bias = init.zeros_(blank((3 * embed_dim,), dtype)) if bias else None
         self.register_parameter("in_proj_bias", in_proj_bias)
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, dtype=dtype)
         if bias:

@@ -7,38 +7,43 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtr, ndtri
 
 from twograd.tape import Tensor, no_grad
-from twograd.tape.factories import next_key
+from twograd.tape.factories import next_seed
+from twograd.tape.views import write
+
+# The numbers are NumPy's: JAX would compile a program for each shape, which takes longer than to draw them.
+
+
+def _draws() -> np.random.Generator:
+    return np.random.default_rng(next_seed())
 
 
 def _set(tensor: Tensor, values: Any) -> Tensor:
     with no_grad():
-        tensor.copy_(Tensor(values))
-    return tensor
+        return write(tensor, Tensor(np.asarray(values).astype(tensor.dtype)))
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
-    return _set(tensor, jax.random.uniform(next_key(), tensor.shape, tensor.dtype, a, b))
+    return _set(tensor, _draws().uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal, of that mean and standard deviation."""
-    return _set(tensor, mean + std * jax.random.normal(next_key(), tensor.shape, tensor.dtype))
+    return _set(tensor, _draws().normal(mean, std, tensor.shape))
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Normal, of those numbers only that lie in [a, b]."""
-    low, high = (a - mean) / std, (b - mean) / std
-    draws = jax.random.truncated_normal(next_key(), low, high, tensor.shape, tensor.dtype)
-    return _set(tensor, mean + std * draws)
+    low, high = ndtr((a - mean) / std), ndtr((b - mean) / std)
+    return _set(tensor, np.clip(mean + std * ndtri(_draws().uniform(low, high, tensor.shape)), a, b))
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    return _set(tensor, jnp.full(tensor.shape, val, tensor.dtype))
+    return _set(tensor, np.full(tensor.shape, val))
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -53,7 +58,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity, of a matrix."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    return _set(tensor, jnp.eye(*tensor.shape, dtype=tensor.dtype))
+    return _set(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -63,11 +68,11 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     if tensor.shape[0] % groups:
         raise ValueError("dim 0 must be divisible by groups")
     out = tensor.shape[0] // groups
-    each = jnp.arange(min(out, tensor.shape[1]))
+    each = np.arange(min(out, tensor.shape[1]))
     centre = tuple(size // 2 for size in tensor.shape[2:])
-    kernel = jnp.zeros(tensor.shape, tensor.dtype)
+    kernel = np.zeros(tensor.shape)
     for group in range(groups):
-        kernel = kernel.at[(group * out + each, each, *centre)].set(1)
+        kernel[(group * out + each, each, *centre)] = 1
     return _set(tensor, kernel)
 
 
@@ -129,6 +134,6 @@ def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     if tensor.ndim < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    q, r = jnp.linalg.qr(jax.random.normal(next_key(), (max(rows, columns), min(rows, columns)), tensor.dtype))
-    q = q * jnp.sign(jnp.diagonal(r))
+    q, r = np.linalg.qr(_draws().standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diagonal(r))
     return _set(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))

@@ -9,9 +9,9 @@ from typing import Any
 
 from twograd.nn import functional as F
 from twograd.nn import init
-from twograd.nn.module import Module, Parameter
+from twograd.nn.module import Module, Parameter, blank
 from twograd.nn.settled import settled
-from twograd.tape import empty, no_grad
+from twograd.tape import no_grad
 from twograd.tape.factories import next_key
 
 PerAxis = int | Sequence[int]
@@ -24,7 +24,7 @@ def per_axis(value: PerAxis, rank: int) -> tuple[int, ...]:
 def parameter(*shape: int, fan_in: int, dtype: Any = None) -> Any:
     """A Parameter of numbers uniform within 1 / √fan_in: what PyTorch's layers start from."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0
-    return init.uniform_(Parameter(empty(shape, dtype=dtype)), -bound, bound)
+    return init.uniform_(blank(shape, dtype), -bound, bound)
 
 
 class Identity(Module):
@@ -400,7 +400,7 @@ class Embedding(Module):
             raise AssertionError("Padding_idx must be within num_embeddings")
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx % num_embeddings if padding_idx is not None else None
-        self.weight = init.normal_(Parameter(empty((num_embeddings, embedding_dim), dtype=dtype)))
+        self.weight = init.normal_(blank((num_embeddings, embedding_dim), dtype))
         if padding_idx is not None:
             with no_grad():
                 self.weight.select(0, padding_idx).zero_()

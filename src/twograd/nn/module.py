@@ -8,8 +8,11 @@ import copy
 import itertools
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from twograd.tape import Tensor, no_grad
 
@@ -35,6 +38,12 @@ class Parameter(metaclass=_IsParameter):
         parameter.requires_grad = requires_grad
         _parameters[id(parameter)] = parameter
         return parameter
+
+
+def blank(shape: Sequence[int], dtype: Any = None) -> Any:
+    """A Parameter of zeros, of the default floating-point type if none is given."""
+    dtype = jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype
+    return Parameter(np.zeros(tuple(shape), dtype))
 
 
 class Handle:

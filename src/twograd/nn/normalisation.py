@@ -8,15 +8,15 @@ import numpy as np
 
 from twograd.nn import functional as F
 from twograd.nn import init
-from twograd.nn.module import Module, Parameter
+from twograd.nn.module import Module, blank
 from twograd.nn.settled import settled
-from twograd.tape import Tensor, empty, no_grad, ones, zeros
+from twograd.tape import Tensor, no_grad
 
 
 def affine_parameters(module: Module, shape: tuple[int, ...], weight: bool, bias: bool, dtype: Any) -> None:
     """A weight of ones and a bias of zeros, or None."""
-    module.register_parameter("weight", init.ones_(Parameter(empty(shape, dtype=dtype))) if weight else None)
-    module.register_parameter("bias", init.zeros_(Parameter(empty(shape, dtype=dtype))) if bias else None)
+    module.register_parameter("weight", init.ones_(blank(shape, dtype)) if weight else None)
+    module.register_parameter("bias", init.zeros_(blank(shape, dtype)) if bias else None)
 
 
 def given(module: Module) -> list[Any]:
@@ -56,8 +56,9 @@ class _BatchNorm(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         affine_parameters(self, (num_features,), affine, affine and bias, dtype)
-        self.register_buffer("running_mean", zeros(num_features, dtype=dtype) if track_running_stats else None)
-        self.register_buffer("running_var", ones(num_features, dtype=dtype) if track_running_stats else None)
+        mean, variance = (init.zeros_(blank((num_features,), dtype)), init.ones_(blank((num_features,), dtype)))
+        self.register_buffer("running_mean", mean.detach() if track_running_stats else None)
+        self.register_buffer("running_var", variance.detach() if track_running_stats else None)
         self.register_buffer("num_batches_tracked", Tensor(np.int32(0)) if track_running_stats else None)
 
     def forward(self, input: Any) -> Any:

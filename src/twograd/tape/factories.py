@@ -103,6 +103,12 @@ def next_key() -> jax.Array:
     return jax.random.fold_in(key, _generator.drawn)
 
 
+def next_seed() -> tuple[int, int]:
+    """The same for a generator of NumPy's."""
+    _generator.drawn += 1
+    return _generator.seed, _generator.drawn
+
+
 def manual_seed(seed: int) -> None:
     """Starts this thread's sequence of random numbers anew."""
     _generator.seed, _generator.drawn = seed, 0
