@@ -36,7 +36,7 @@ def gradients(retain, accumulate, model, images, labels):
             seen = [parameter.grad for parameter in parameters]
         else:
             seen = tape.autograd.grad(loss, parameters, retain_graph=retain)
-        found.append(float(np.sqrt(sum((g * g).sum().item() for g in seen if g is not None))))
+        found.append(float(np.sqrt(sum(np.sum(np.square(g.numpy())) for g in seen if g is not None))))
     return found
 
 
@@ -74,7 +74,8 @@ def two_by_two(model, x, y):
     yield Observation(
         f"Accumulated, the gradient is {grows[False, True]:.4g} times as large after {ITERATIONS} iterations where the "
         f"graph is rebuilt, and {grows[True, True]:.4g} times where it is retained; returned, "
-        f"{grows[False, False]:.4g} and {grows[True, False]:.4g} times. Rebuilding the graph changes these by {by_graph:.2g}: it is the "
+        f"{grows[False, False]:.4g} and {grows[True, False]:.4g} times. Rebuilding the graph changes "
+        f"these by {by_graph:.2g}: it is the "
         f"accumulation that has to be cleared."
     )
 
@@ -103,7 +104,7 @@ def micro_batches(model, x, y):
     )
     yield Observation(
         f"{rows[-1][0]} micro batches, whose losses are divided by their number, have the gradient of the whole batch "
-        f"to {rows[-1][3]:.1g} of its largest element, and need {rows[-1][2] / rows[0][2]:.2f} of its memory for the walk."
+        f"to {rows[-1][3]:.1g} of its largest element, and need {rows[-1][2] / rows[0][2]:.2f} of its memory."
     )
 
 

@@ -20,6 +20,7 @@ TINY = {
 }
 ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
 NAMES = sorted(declaration.name for declaration in program.find())
+EXPERIMENTS = ("finetune_resnet18", "gpt_text", "zero_grad")  # which have no timed program
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def column(table, name):
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def test_each_has_tiny_cases_here():
-    assert sorted(TINY) == NAMES
+def test_each_is_named_here():
+    assert sorted([*TINY, *EXPERIMENTS]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,12 +73,15 @@ def test_it_asks_a_question_and_has_few_quick_cases(name):
     assert len(declaration.description.split()) > 20
     comparison = declaration.load()
     assert comparison.experiment is not None
+    assert comparison.has_cases == (name not in EXPERIMENTS)
+    if not comparison.has_cases:
+        return
     assert comparison.quick is not None
     assert 1 <= len(comparison.quick) <= 4
     assert len(comparison.quick) < len(comparison.cases)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(TINY))
 def test_all_gradients_agree(name, engines, load):
     if name == "mlp_digits":
         pytest.importorskip("sklearn")
@@ -248,3 +252,52 @@ def test_settings_of_the_experiments_are_larger_than_the_quick_ones(load):
     for name in ("mlp_digits", "convnet"):
         assert constants(name)["STEPS"] > constants(name)["QUICK_STEPS"]
     assert constants("changing_shapes")["STREAMS"]["count"] > constants("changing_shapes")["QUICK_STREAMS"]["count"]
+
+
+# --- networks in training ---------------------------------------------------------------------------------------------
+
+
+def test_zero_grad_finds_that_it_is_the_accumulation(engines, load):
+    pytest.importorskip("sklearn")
+    found = explore("zero_grad", load("zero_grad", BATCH=16, MICRO=(1, 4)), only(engines, "tape"))
+    two_by_two, micro = found[Table]
+    by = dict(zip(zip(column(two_by_two, "graph"), column(two_by_two, "gradient by"), strict=True),
+                  column(two_by_two, "last / first"), strict=True))  # fmt: skip
+    for graph in ("rebuilt", "retained"):
+        assert by[graph, "backward(), .grad"] == pytest.approx(3, rel=1e-5)
+        assert by[graph, "grad()"] == pytest.approx(1, rel=1e-5)
+    assert column(micro, "furthest from the whole batch's gradient")[-1] < 1e-5
+    saved = column(micro, "saved at once")
+    assert saved[-1] < saved[0] / 2
+    assert "3 times as large" in found[Observation][0].text
+
+
+TINY_GPT = {"batch": 2, "length": 8, "width": 8, "heads": 2, "layers": 1}
+
+
+def test_gpt_text_learns_alike_with_both_engines(engines, load):
+    comparison = load("gpt_text", QUICK=TINY_GPT, QUICK_STEPS=12)
+    found = explore("gpt_text", comparison, only(engines, "tape", "graph"))
+    curves, apart = found[Curves]
+    losses = {series.label: series.y for series in curves.series}
+    np.testing.assert_allclose(losses["tape"], losses["graph"], rtol=1e-5)
+    assert losses["tape"][-1] < losses["tape"][0]
+    assert max(apart.series[0].y) < 200
+    assert found[Table][1].rows[0][0] == "tape"
+    assert "nats" in found[Observation][0].text
+
+
+def test_freezing_is_seen_by_both_engines(engines, load, monkeypatch):
+    comparison = load("finetune_resnet18", QUICK_SIDE=8)
+    module = sys.modules["twograd_comparison_finetune_resnet18"]
+    monkeypatch.setattr(module.models, "resnet18", lambda: module.models.ResNet((1, 1), 7))
+    monkeypatch.setattr(module.nn, "Linear", lambda _, classes, linear=module.nn.Linear: linear(128, classes))
+    found = explore("finetune_resnet18", comparison, only(engines, "tape", "graph"))
+    of_tape, of_graph = found[Table]
+    free, frozen = column(of_tape, "nodes walked")
+    assert free > 10
+    assert frozen == 2
+    assert column(of_tape, "loss after 3 steps")[0] == pytest.approx(column(of_tape, "loss after 3 steps")[1], rel=1e-4)
+    assert "bit for bit what they were" in found[Observation][0].text
+    head, everything, used = column(of_graph, "after the passes")
+    assert used <= head < everything
