@@ -83,7 +83,7 @@ class Stale(Tensor):
         if name == "_data":
             self._data = _follow(alias.path, alias.storage.array)
             alias.storage.add(self, alias.counter)
-        elif alias.refusal is not None and not mode.recording:
+        elif alias.refusal is not None and not mode.enabled:
             return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
             self._edge = _regenerated(alias)
@@ -123,7 +123,7 @@ def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool =
     The function must be linear in ``x``: each element of its result is one of ``x``. ``in_row`` says that it leaves
     them all in their order, as a reshape does.
     """
-    refusal = None if mode.recording else NO_GRAD
+    refusal = None if mode.enabled else NO_GRAD
     return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
@@ -132,7 +132,7 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
     results = []
     for i, (function, *operands) in enumerate(functions):
         result = apply(function, x, *operands)
-        refusal = Refusal(True, name if result.requires_grad else "", i) if mode.recording else NO_GRAD
+        refusal = Refusal(True, name if result.requires_grad else "", i) if mode.enabled else NO_GRAD
         results.append(_attached(result, x, function, tuple(operands), refusal))
     return tuple(results)
 
@@ -217,7 +217,7 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
     alias = x._alias
     if mode.views == "error" and alias is not None:
         _check_unshared(x, alias)
-    if mode.recording:
+    if mode.enabled:
         base = None if alias is None else alias.base
         if alias is not None and base is not None and alias.refusal is not None:
             if base.requires_grad or any(isinstance(other, Tensor) and other.requires_grad for other in others):
@@ -248,7 +248,7 @@ def write(x: Tensor, result: Tensor) -> Tensor:
     alias = alias_of(x)
     storage, base = alias.storage, alias.base
     node = result.grad_fn
-    tracked = bool(mode.recording) and (result._edge is not None or (base is not None and base._edge is not None))
+    tracked = mode.enabled and (result._edge is not None or (base is not None and base._edge is not None))
     if tracked and base is not None:
         functions, operands = _flat(alias.path, alias.start)
         rewritten = apply(_inverse(_composed(functions)), base, result, *operands)
@@ -269,6 +269,8 @@ def write(x: Tensor, result: Tensor) -> Tensor:
             put = recorder(_inverse(_composed(functions)))
             storage.array = put(Tensor(storage.array), Tensor(result._data), *operands)._data
     _spread(x, result._data, alias)
+    for watcher in mode.watchers:
+        watcher.written(x, result)
     return x
 
 
