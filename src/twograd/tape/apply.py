@@ -17,7 +17,7 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
 from twograd.tape.modes import Watched, mode
-from twograd.tape.node import Edge, Node, next_order
+from twograd.tape.node import Edge, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
@@ -93,11 +93,11 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             node = None
         else:
             values += results
-            node = new(Node)
+            node = new(plan.node_type)
             node.plan = plan
             node.edges = edges
             node.saved = plan.pick(values)
-            node.retained = None
+            node.rare = None
             node.order = next_order()
         if not plan.single:
             return unflatten(plan, results, node, [])

@@ -4,7 +4,6 @@ One difference: the gradient of a real function of a complex Tensor is, as in JA
 conjugate.
 """
 
-import contextlib
 import functools
 import warnings
 from collections.abc import Sequence
@@ -14,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from twograd.tape.apply import apply
-from twograd.tape.backward import added, as_tensor, backward_pass
-from twograd.tape.modes import enable_grad
-from twograd.tape.node import AccumulateGrad, Edge
+from twograd.tape.backward import backward_pass
+from twograd.tape.hooks import as_tensor
+from twograd.tape.modes import enable_grad, no_grad
+from twograd.tape.node import Edge
 from twograd.tape.tensor import Tensor
 
 Tensors = Tensor | Sequence[Tensor]
@@ -53,11 +53,7 @@ def backward(
         return
     for x in leaves:
         x.retain_grad()
-    targets = _targets(leaves)
-    found = _walk(edges, cts, targets, retain_graph, create_graph)
-    for node, _ in dict.fromkeys(targets):
-        if isinstance(node, AccumulateGrad):
-            node.grad = added(node.grad, found[(node, 0)])
+    _walk(edges, cts, _targets(leaves), retain_graph, create_graph, accumulating=True)
 
 
 def grad(
@@ -96,11 +92,16 @@ def grad(
 
 
 def _walk(
-    edges: Sequence[Edge], cts: Sequence[Any], targets: Sequence[Edge] | None, retain: bool | None, create_graph: bool
+    edges: Sequence[Edge],
+    cts: Sequence[Any],
+    targets: Sequence[Edge] | None,
+    retain: bool | None,
+    create_graph: bool,
+    accumulating: bool = False,
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
-    with enable_grad() if create_graph else contextlib.nullcontext():
-        return backward_pass(edges, cts, targets, keep, create_graph)
+    with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
+        return backward_pass(edges, cts, targets, keep, create_graph, accumulating)
 
 
 def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:

@@ -9,10 +9,10 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from twograd.tape.node import Node
+    from twograd.tape.node import Edge, Node
     from twograd.tape.tensor import Tensor
 
 Granularity = Literal["op", "primitive"]
@@ -46,16 +46,26 @@ class Watched:
         return self.level is not False
 
 
+class Walk(NamedTuple):
+    """A walk back that is under way: its roots, and the nodes that lead to what is asked for, or None for all."""
+
+    roots: "Sequence[Edge]"
+    needed: "set[Node] | None"
+
+
 class _Mode(threading.local):
     """``enabled`` is False under ``no_grad``; ``watchers`` are the special modes, the innermost last; ``views`` is what
     a change in place does to Tensors that share a storage. ``recording`` follows from them: the granularity at which
-    this thread records, or False, or either as Watched."""
+    this thread records, or False, or either as Watched. ``walk`` is the innermost walk back under way; ``anomaly`` is
+    set where anomalies are looked for."""
 
     enabled: bool = True
     granularity: Granularity = "op"
     watchers: tuple[Watcher, ...] = ()
     views: Views = "rebase"
     recording: Level | Watched = "op"
+    walk: Walk | None = None
+    anomaly: Any = None
 
     def set(self, **states: Any) -> None:
         """Changes some of these states, and what follows from them."""

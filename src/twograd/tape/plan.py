@@ -19,16 +19,14 @@ from jax.tree_util import tree_flatten
 from twograd import rules
 from twograd._compat import bind_again
 from twograd.graph import split_vjp
+from twograd.tape.names import INDEXING, node_name
+from twograd.tape.node import Node, node_type
 
 Mask = tuple[bool, ...]
 Pullback = Callable[..., Sequence[Any]]
 
 RESULT = object()  # stands for an array among the leaves of a result, or for an operand among those of a call
 LEAF = jax.tree.structure(0)
-NAMES = {
-    "multiply": "Mul", "mul": "Mul", "matmul": "Mm", "subtract": "Sub", "true_divide": "Div", "divide": "Div",
-    "negative": "Neg", "power": "Pow", "absolute": "Abs",
-}  # fmt: skip
 
 
 class Plan:
@@ -64,6 +62,26 @@ class Plan:
             if compiled:
                 pull = self._pullbacks[key] = self._compile(pull, with_ct)
         return pull
+
+    @functools.cached_property
+    def node_type(self) -> type[Node]:
+        """The class of this op's nodes."""
+        return node_type(self.name)
+
+    @functools.cached_property
+    def could_want(self) -> Mask:
+        """Which operands could have a gradient, were they to require one, as PyTorch counts them: not an index, but a
+        Python number in arithmetic, which is a Tensor there."""
+        takes_numbers = self.name not in INDEXING
+        operands = self._avals[: len(self.wanted)]
+        return tuple(
+            rules.carries_gradient(aval) or (takes_numbers and aval.weak_type and not aval.shape) for aval in operands
+        )
+
+    @functools.cached_property
+    def result_avals(self) -> Sequence[Any]:
+        """The types of the results."""
+        return self._avals[len(self.wanted) :]
 
     @functools.cached_property
     def pull(self) -> Pullback:
@@ -157,7 +175,7 @@ class EquationPlan(Plan):
         self.wanted = wanted
         self.num_results = len(eqn.outvars)
         self.differentiable = tuple(rules.carries_gradient(var.aval) for var in eqn.outvars)
-        self._avals = [atom.aval for atom in eqn.invars]
+        self._avals = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
         self._layout = rules.saved_positions(eqn, wanted)
         flat = [i for where in self._layout.values() for i in ([where] if isinstance(where, int) else where)]
         self.positions = tuple(flat) if any(wanted) else None
@@ -211,14 +229,6 @@ def trace_op(function: Callable[..., Any], avals: Sequence[Any]) -> tuple[Closed
 
     closed = jax.make_jaxpr(traced)(*avals)
     return closed, leaves, out_tree
-
-
-@functools.cache
-def node_name(function: Any) -> str:
-    """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``."""
-    name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
-    words = NAMES.get(name) or "".join(word[:1].upper() + word[1:] for word in name.strip("_<>").split("_"))
-    return words if words == "CopySlices" else f"{words}Backward0"
 
 
 add = jax.jit(lax.add)

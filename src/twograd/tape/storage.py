@@ -174,8 +174,7 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
         entry = superseded.get(id(value))
         if entry is None or (entry.writer == node.order and position == 0):
             continue  # an op in place may read what it replaces: that is its own operand, of which PyTorch saves a copy
-        history = [*node.next_functions, *((node, i) for i in range(node.num_results))]
-        source, output_nr = history[position]
+        source, output_nr = node.source(position)
         tensor = entry.tensor()
         edge = None if tensor is None else tensor._edge
         if (
@@ -185,7 +184,7 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
             and edge[0] is not source
         ):
             continue  # two leaves were made of the same array, and it is the other that was changed
-        if tensor is not None and tensor.grad_fn is not None and position < len(node.next_functions):
+        if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
         made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
         raise RuntimeError(

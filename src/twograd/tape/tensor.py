@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from twograd import rules
-from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.node import AccumulateGrad, Edge, Node, rarely
 from twograd.tape.storage import Alias, Counter, alias_of, share
 
 NON_LEAF_GRAD = (
@@ -96,10 +96,11 @@ class Tensor:
         node, output_nr = self._edge
         if isinstance(node, AccumulateGrad):
             return node.grad
-        if node.retained is None or output_nr not in node.retained:
+        retained = None if node.rare is None else node.rare.retained
+        if retained is None or output_nr not in retained:
             warnings.warn(NON_LEAF_GRAD, UserWarning, stacklevel=2)
             return None
-        return node.retained[output_nr]
+        return retained[output_nr]
 
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
@@ -134,15 +135,16 @@ class Tensor:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         node, output_nr = self._edge
         if not isinstance(node, AccumulateGrad):
-            if node.retained is None:
-                node.retained = {}
-            node.retained.setdefault(output_nr, None)
+            rare = rarely(node)
+            if rare.retained is None:
+                rare.retained = {}
+            rare.retained.setdefault(output_nr, None)
 
     @property
     def retains_grad(self) -> bool:
         """Whether this is a non-leaf Tensor whose ``.grad`` will be kept."""
         node = self.grad_fn
-        return node is not None and node.retained is not None and self.output_nr in node.retained
+        return node is not None and node.rare is not None and self.output_nr in (node.rare.retained or ())
 
     def detach(self) -> "Tensor":
         """The same elements, cut off from the graph: a change in place of either is seen, and counted, by both."""

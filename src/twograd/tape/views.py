@@ -20,7 +20,7 @@ import numpy as np
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.modes import enable_grad, mode, no_grad
-from twograd.tape.node import AccumulateGrad
+from twograd.tape.node import AccumulateGrad, rarely
 from twograd.tape.plan import node_name
 from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
@@ -316,10 +316,12 @@ def _move_history(x: Tensor, result: Tensor) -> None:
     """The edge of ``result`` becomes that of ``x``; if its gradient was to be retained, the new one's is."""
     edge, new = x._edge, result._edge
     x._edge = new
-    if edge is None or new is None or isinstance(edge[0], AccumulateGrad) or edge[0].retained is None:
+    if edge is None or new is None or isinstance(edge[0], AccumulateGrad) or edge[0].rare is None:
         return
-    if edge[1] in edge[0].retained:
-        new[0].retained = {**(new[0].retained or {}), new[1]: edge[0].retained.pop(edge[1])}
+    retained = edge[0].rare.retained
+    if retained is not None and edge[1] in retained:
+        rare = rarely(new[0])
+        rare.retained = {**(rare.retained or {}), new[1]: retained.pop(edge[1])}
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------

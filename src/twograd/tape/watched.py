@@ -44,7 +44,7 @@ def make_node(
         return None
     all_values = [*values, *results]
     wanted = tuple(edge for edge, want in zip(edges, plan.wanted, strict=True) if want and edge is not None)
-    node = Node(plan, wanted, [all_values[i] for i in plan.positions])
+    node = plan.node_type(plan, wanted, [all_values[i] for i in plan.positions])
     if mode.watchers:
         made = operands or [make_tensor(value, edge) for value, edge in zip(values, edges, strict=True)]
         made = [*made, *(make_tensor(result, (node, i)) for i, result in enumerate(results))]
