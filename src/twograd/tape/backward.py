@@ -18,7 +18,7 @@ from twograd.tape.apply import apply
 from twograd.tape.chain import settled
 from twograd.tape.hooks import added
 from twograd.tape.modes import Walk, mode
-from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.node import AccumulateGrad, Edge, Node, leaves_with_hooks
 from twograd.tape.saved import unpacked
 from twograd.tape.storage import check_versions, superseded
 from twograd.tape.tensor import make_tensor
@@ -61,14 +61,14 @@ def backward_pass(
         given.add(id(ct))
         return ct
 
-    def accumulate(edge, ct):
+    def accumulate(edge, ct, order=None):
         node, output_nr = edge
         buffer = ct_env.get(node)
         if buffer is None:
             if needed is not None and node not in needed:
                 return
             ct_env[node] = buffer = [None] * node.num_results
-            heappush(ready, (node.order, node))
+            heappush(ready, (node.order if order is None else order, node))
         previous = buffer[output_nr]
         if previous is None:
             buffer[output_nr] = ct
@@ -83,6 +83,8 @@ def backward_pass(
             hooks.after_accumulation(leaf)
         return ()
 
+    if leaves_with_hooks:
+        accumulate = hooks.eagerly(accumulate, roots, needed, ends)
     for edge, ct in zip(roots, cts, strict=True):
         accumulate(edge, ct)
     mode.walk, outer = Walk(roots, needed), mode.walk

@@ -16,12 +16,24 @@ from jax import lax
 
 from twograd.tape.apply import apply
 from twograd.tape.chain import settled
-from twograd.tape.node import AccumulateGrad, Hooks, Node, Rare, RemovableHandle, rarely
+from twograd.tape.node import (
+    AccumulateGrad,
+    Edge,
+    Hooks,
+    Node,
+    Rare,
+    RemovableHandle,
+    leaves_with_hooks,
+    next_order,
+    rarely,
+)
 from twograd.tape.plan import add
 from twograd.tape.storage import type_name
 from twograd.tape.tensor import Tensor, make_tensor
 
 NO_GRADIENT = "cannot register a hook on a tensor that doesn't require gradient"
+
+FIRST = -(2**64)  # before all nodes that are walked by their number
 
 Grads = list[Tensor | None]
 Hook = Callable[..., Any]
@@ -44,9 +56,8 @@ def around(
     """
     rare = rarely(node)
     if rare.tensor_hooks or rare.retained or rare.prehooks or rare.posthooks or rare.accumulated:
-        grads = _before_node(node, _of_tensors(node, _as_grads(cts)))
-        cts = _as_cts(grads, recorded, shown)
-        in_cts = visit(node, cts, keep, needed)
+        grads = _before_node(node, _of_tensors(node, _as_grads(cts[: node.num_outs])))
+        in_cts = visit(node, [*_as_cts(grads, recorded, shown), *cts[node.num_outs :]], keep, needed)
         if rare.posthooks:
             in_grads = _aligned(node, _as_grads(in_cts))
             for hook in tuple(rare.posthooks.values()):
@@ -58,7 +69,41 @@ def around(
 
 def at_end(node: Node | AccumulateGrad, cts: Sequence[Any], recorded: bool, shown: set[int]) -> Sequence[Any]:
     """The cotangents of a node that is not walked, because they are what was asked for, after its results' hooks."""
-    return _as_cts(_of_tensors(node, _as_grads(cts)), recorded, shown)
+    grads = _of_tensors(node, _as_grads(cts[: node.num_outs]))
+    return [*_as_cts(grads, recorded, shown), *cts[node.num_outs :]]
+
+
+def eagerly(
+    accumulate: Callable[..., None], roots: Sequence[Edge], needed: set[Node] | None, ends: set[Node]
+) -> Callable[[Edge, Any], None]:
+    """``accumulate`` where leaves have hooks: such a leaf is given its cotangents when the last of them has come, and
+    is then the next to be walked. So its hooks are called as early as PyTorch calls them, which counts what uses each
+    node; as walking in falling order needs no counts, they are made here only."""
+    uses: dict[Any, int] = {}
+    reached: set[Any] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()[0]
+        if node in leaves_with_hooks:
+            uses[node] = uses.get(node, 0) + 1
+        elif node not in reached:
+            reached.add(node)
+            if needed is None or (node in needed and (node not in ends or any(n in needed for n, _ in node.edges))):
+                stack.extend(node.edges)
+    held: dict[Any, list[Any]] = {leaf: [] for leaf in uses}
+
+    def hold(edge: Edge, ct: Any) -> None:
+        leaf = edge[0]
+        if leaf not in uses:
+            accumulate(edge, ct)
+            return
+        held[leaf].append(ct)
+        if len(held[leaf]) == uses[leaf]:
+            order = FIRST - next_order()
+            for one in held.pop(leaf):
+                accumulate(edge, one, order)
+
+    return hold
 
 
 def _of_tensors(node: Node | AccumulateGrad, grads: Grads) -> Grads:

@@ -9,7 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from twograd.tape.node import Edge, Node
@@ -46,11 +46,27 @@ class Watched:
         return self.level is not False
 
 
-class Walk(NamedTuple):
+class Walk:
     """A walk back that is under way: its roots, and the nodes that lead to what is asked for, or None for all."""
 
-    roots: "Sequence[Edge]"
-    needed: "set[Node] | None"
+    def __init__(self, roots: "Sequence[Edge]", needed: "set[Node] | None"):
+        self._roots = roots
+        self._needed = needed
+
+    @functools.cached_property
+    def _reached(self) -> "set[Node]":
+        reached: set[Node] = set()
+        stack = [node for node, _ in self._roots]
+        while stack:
+            node = stack.pop()
+            if node not in reached and (self._needed is None or node in self._needed):
+                reached.add(node)
+                stack.extend(next_node for next_node, _ in node.edges)
+        return reached
+
+    def comes_to(self, edge: "Edge") -> bool:
+        """Whether this walk computes the cotangent of an edge."""
+        return edge[0] in self._reached
 
 
 class _Mode(threading.local):

@@ -25,15 +25,15 @@ def node_name(function: Any) -> str:
 
 def saved_names(plan: Any) -> tuple[str, ...]:
     """For each value that a node saves, PyTorch's name for that operand or result of its op."""
-    operands, single = len(plan.wanted), getattr(plan, "num_outs", plan.num_results) == 1
+    operands = len(plan.wanted)
     given = OPERANDS.get(plan.name, ("self", "other"))
 
     def name(position: int) -> str:
         if position < operands:
             return given[position] if position < len(given) else f"operand{position}"
         result = position - operands
-        if result < getattr(plan, "num_outs", plan.num_results):
-            return "result" if single else f"result{result}"
+        if result < plan.num_outs:
+            return "result" if plan.num_outs == 1 else f"result{result}"
         return f"intermediate{result}"
 
     return tuple(map(name, plan.positions or ()))

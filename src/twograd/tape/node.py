@@ -21,6 +21,7 @@ Edge = tuple["Node", int]
 
 next_order = itertools.count(0, -1).__next__
 next_hook = itertools.count().__next__
+leaves_with_hooks: "weakref.WeakSet[AccumulateGrad]" = weakref.WeakSet()
 
 
 class Hooks(dict[int, Any]):
@@ -185,8 +186,13 @@ class Node(_Common):
         return self.plan.num_results
 
     @property
+    def num_outs(self) -> int:
+        """How many of them are the op's own; intermediates that the pullback reads follow."""
+        return self.plan.num_outs
+
+    @property
     def _input_metadata(self) -> list[InputMetadata]:
-        return [InputMetadata(aval.shape, aval.dtype) for aval in self.plan.result_avals]
+        return [InputMetadata(aval.shape, aval.dtype) for aval in self.plan.result_avals[: self.num_outs]]
 
     def source(self, position: int) -> Edge | tuple[None, int]:
         """The edge of what is at ``position`` among the operands and results."""
@@ -207,7 +213,7 @@ class AccumulateGrad(_Common):
 
     grad: "Tensor | None"
     edges = ()
-    num_results = 1
+    num_results = num_outs = 1
 
     def __init__(self, leaf: "Tensor"):
         self._leaf = weakref.ref(leaf)
@@ -237,6 +243,8 @@ def rarely(node: Any) -> Rare:
     """The Rare of a node, which gets one."""
     if node.rare is None:
         node.rare = Rare()
+        if type(node) is AccumulateGrad:
+            leaves_with_hooks.add(node)
     return node.rare
 
 

@@ -39,6 +39,7 @@ class Plan:
 
     name: str
     wanted: Mask
+    num_outs: int
     num_results: int
     positions: tuple[int, ...] | None
     differentiable: Mask
@@ -173,7 +174,7 @@ class EquationPlan(Plan):
         self._eqn = eqn
         self.name = node_name(eqn.primitive)
         self.wanted = wanted
-        self.num_results = len(eqn.outvars)
+        self.num_outs = self.num_results = len(eqn.outvars)
         self.differentiable = tuple(rules.carries_gradient(var.aval) for var in eqn.outvars)
         self._avals = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
         self._layout = rules.saved_positions(eqn, wanted)
