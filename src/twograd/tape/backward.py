@@ -6,6 +6,7 @@ What happens at a node with hooks is in ``hooks.py``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 
@@ -48,8 +49,9 @@ def backward_pass(
     ends = {node for node, _ in found}
     sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else chain.add
     pull = _recorded_pull if create_graph else _pull
+    own_pull = partial(_own_pull, create_graph)
     if mode.anomaly is not None:
-        pull = anomaly.checked(pull)
+        pull, own_pull = anomaly.checked(pull), anomaly.checked(own_pull)
     given = set(map(id, cts))
 
     def owned(ct):
@@ -104,6 +106,7 @@ def backward_pass(
             if node.rare is None:
                 in_cts = visit(node, out_cts, retain_graph, needed)
             else:
+                visit = visit if node.own_pull is None else own_pull
                 in_cts = hooks.around(node, out_cts, visit, retain_graph, needed, create_graph, given)
             edges = node.edges
             for i, ct in enumerate(in_cts):
@@ -134,6 +137,11 @@ def _recorded_pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | N
         for value, edge in zip(saved, sources, strict=True)
     ]
     return _aligned(node, cts, needed, lambda pullback, cts: apply(pullback, *tensors, *cts), compiled=False)
+
+
+def _own_pull(create_graph: bool, node: Any, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
+    """The cotangents from a derivative of the user's own; see ``autograd/function.py``."""
+    return node.own_pull(cts, keep, create_graph)
 
 
 def _take_saved(node: Node, keep: bool) -> Sequence[Any]:

@@ -29,6 +29,9 @@ class Watcher:
     def op_done(self, function: Callable[..., Any], operands: "Sequence[Tensor]", outputs: "Sequence[Tensor]") -> None:
         """``function`` of the operands was computed, whether or not it is recorded."""
 
+    def function_done(self, function: Any, ctx: Any, args: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """The custom ``autograd.Function`` was applied; ``ctx`` has what it keeps."""
+
     def written(self, x: "Tensor", result: "Tensor") -> None:
         """A change in place put the elements and the history of ``result`` in the place of those of ``x``."""
 

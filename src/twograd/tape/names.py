@@ -29,6 +29,8 @@ def saved_names(plan: Any) -> tuple[str, ...]:
     given = OPERANDS.get(plan.name, ("self", "other"))
 
     def name(position: int) -> str:
+        if position < 0:
+            return "constant"  # saved by a custom Function
         if position < operands:
             return given[position] if position < len(given) else f"operand{position}"
         result = position - operands

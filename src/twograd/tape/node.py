@@ -95,6 +95,7 @@ class _Common:
     rare: Rare | None
     order: int
     edges: Sequence[Edge]
+    own_pull: ClassVar[Callable[..., Any] | None] = None  # of a node that is not walked by its plan's pullback
 
     def name(self) -> str:
         raise NotImplementedError
@@ -154,7 +155,6 @@ class Node(_Common):
     saved: Sequence[Any] | None
     rare: Rare | None
     order: int
-    own_pull: ClassVar[Callable[..., Any] | None] = None  # of a node that is not walked by its plan's pullback
 
     def __init__(self, plan: "Plan", edges: Sequence[Edge], saved: Sequence[Any]):
         self.plan = plan

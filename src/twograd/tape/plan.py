@@ -74,12 +74,17 @@ class Plan:
         """Which operands could have a gradient, were they to require one, as PyTorch counts them: not an index, but a
         Python number in arithmetic, which is a Tensor there."""
         takes_numbers = self.name not in INDEXING
-        operands = self._avals[: len(self.wanted)]
         return tuple(
-            rules.carries_gradient(aval) or (takes_numbers and aval.weak_type and not aval.shape) for aval in operands
+            rules.carries_gradient(aval) or (takes_numbers and aval.weak_type and not aval.shape)
+            for aval in self.operand_avals
         )
 
-    @functools.cached_property
+    @property
+    def operand_avals(self) -> Sequence[Any]:
+        """The types of the operands."""
+        return self._avals[: len(self.wanted)]
+
+    @property
     def result_avals(self) -> Sequence[Any]:
         """The types of the results."""
         return self._avals[len(self.wanted) :]

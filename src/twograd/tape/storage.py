@@ -82,11 +82,13 @@ class Storage:
 
 class Refusal(NamedTuple):
     """Why a view must not be changed in place where gradients are recorded: it is, or is a view of, one of several
-    outputs of an op, or a view made under ``no_grad``. ``name`` is its node's, or empty if it has no history."""
+    outputs of an op, or a view made under ``no_grad``, or in a custom Function. ``name`` is its node's, or empty if it
+    has no history."""
 
     several: bool
     name: str
     output_nr: int
+    custom: bool = False
 
 
 NO_GRAD = Refusal(False, "", 0)

@@ -38,11 +38,19 @@ SEVERAL = (
     "This view is the output of a function that returns multiple views. Such functions do not allow the output views "
     "to be modified inplace. You should replace the inplace operation by an out-of-place one."
 )
+CUSTOM = (
+    "This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to "
+    "handle view+inplace would override the custom backward associated with the custom Function, leading to incorrect "
+    "gradients. This behavior is forbidden. You can fix this by cloning the output of the custom Function."
+)
 IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has been"
 
 
 def _refused(refusal: Refusal, what: str) -> RuntimeError:
     """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
+    if refusal.custom:
+        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+        return RuntimeError(f"{text} {CUSTOM}")
     if not refusal.name:
         text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
     elif refusal.several:

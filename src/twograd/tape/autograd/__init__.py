@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from twograd.tape.apply import apply
+from twograd.tape.autograd import function as function
 from twograd.tape.autograd import graph as graph
+from twograd.tape.autograd.function import Function as Function
 from twograd.tape.autograd.graph import GradientEdge
 from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor

@@ -5,8 +5,10 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
+
 from twograd.tape.hooks import register_hook
-from twograd.tape.modes import Walk
+from twograd.tape.modes import Walk, no_grad
 from twograd.tape.modes import mode as thread
 from twograd.tape.node import AccumulateGrad, Node, RemovableHandle
 from twograd.tape.saved import SavedTensor as SavedTensor
@@ -14,8 +16,8 @@ from twograd.tape.saved import allow_mutation_on_saved_tensors as allow_mutation
 from twograd.tape.saved import disable_saved_tensors_hooks as disable_saved_tensors_hooks
 from twograd.tape.saved import save_on_cpu as save_on_cpu
 from twograd.tape.saved import saved_tensors_hooks as saved_tensors_hooks
-from twograd.tape.storage import alias_of, supersede
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Tensor, make_tensor
+from twograd.tape.views import write
 
 
 class GradientEdge(NamedTuple):
@@ -36,11 +38,8 @@ def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:
     """Counts a change in place of the Tensor, or of each of several, that was made behind the tape's back: what saved
     it refuses to be walked from then on."""
     for one in (tensor,) if isinstance(tensor, Tensor) else tensor:
-        alias = alias_of(one)
-        shown = [(t, t._alias.counter) for t in alias.storage.tensors() if t._alias is not None]
-        supersede(alias.storage, alias.counter, None)
-        for other, counter in shown:
-            alias.storage.add(other, counter)
+        with no_grad():
+            write(one, make_tensor(jnp.copy(one._data), None))
 
 
 class _Handles:
