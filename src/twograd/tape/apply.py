@@ -17,7 +17,7 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
 from twograd.tape.modes import Watched, mode
-from twograd.tape.node import Edge, next_order
+from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
@@ -78,6 +78,8 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 arg = _constant(function, arg)
                 if arg is None:
                     return _apply_structured(function, args, {})
+                if arg._inference:
+                    key[0] = Watched(recording)  # no plan's, for it must not be saved
             data = arg._data
             values.append(data)
             key.append(data.aval)
@@ -93,7 +95,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             node = None
         else:
             values += results
-            node = new(plan.node_type)
+            node = new(Node)
             node.plan = plan
             node.edges = edges
             node.saved = plan.pick(values)
@@ -112,7 +114,9 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         level = key[0]
         watched = type(level) is Watched
         if watched:
-            key[0] = level = level.level
+            while type(level) is Watched:
+                level = level.level
+            key[0] = level
         operands = [
             arg if isinstance(arg, Tensor) else make_tensor(v, None) for arg, v in zip(args, values, strict=True)
         ]

@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from twograd.errors import FREED
 from twograd.rules import carries_gradient
 from twograd.tape import anomaly, chain, hooks
 from twograd.tape.apply import apply
@@ -82,7 +83,7 @@ def backward_pass(
         ct = settled(cts[0])
         if ct is not None:
             leaf.grad = added(leaf.grad, owned(ct) if leaf.grad is None else ct)
-            hooks.after_accumulation(leaf)
+        hooks.after_accumulation(leaf)
         return ()
 
     if leaves_with_hooks:
@@ -94,7 +95,7 @@ def backward_pass(
         while ready:
             node = heappop(ready)[1]
             out_cts = ct_env.pop(node)
-            if node in ends:
+            if ends and node in ends:
                 out_cts = [settled(ct) for ct in out_cts]
                 last = not any(next_node in needed for next_node, _ in node.edges)
                 if last and node.rare is not None:
@@ -145,7 +146,9 @@ def _own_pull(create_graph: bool, node: Any, cts: list[Any], keep: bool, needed:
 
 
 def _take_saved(node: Node, keep: bool) -> Sequence[Any]:
-    saved = node.require_saved()
+    saved = node.saved
+    if saved is None:
+        raise RuntimeError(FREED)
     if superseded:
         check_versions(node, saved)
     if node.rare is not None:

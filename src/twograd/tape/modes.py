@@ -73,15 +73,17 @@ class Walk:
 
 
 class _Mode(threading.local):
-    """``enabled`` is False under ``no_grad``; ``watchers`` are the special modes, the innermost last; ``views`` is what
-    a change in place does to Tensors that share a storage. ``recording`` follows from them: the granularity at which
-    this thread records, or False, or either as Watched. ``walk`` is the innermost walk back under way; ``anomaly`` is
-    set where anomalies are looked for."""
+    """``grad`` is False under ``no_grad``, ``inference`` is True in inference mode; ``watchers`` are the special modes,
+    the innermost last; ``views`` is what a change in place does to Tensors that share a storage. ``enabled`` (whether
+    this thread records) and ``recording`` (the granularity at which it does, or False, or either as Watched) follow
+    from them. ``walk`` is the innermost walk back under way; ``anomaly`` is set where anomalies are looked for."""
 
-    enabled: bool = True
+    grad: bool = True
+    inference: bool = False
     granularity: Granularity = "op"
     watchers: tuple[Watcher, ...] = ()
     views: Views = "rebase"
+    enabled: bool = True
     recording: Level | Watched = "op"
     walk: Walk | None = None
     anomaly: Any = None
@@ -90,6 +92,7 @@ class _Mode(threading.local):
         """Changes some of these states, and what follows from them."""
         for name, state in states.items():
             setattr(self, name, state)
+        self.enabled = self.grad and not self.inference
         level: Level = self.granularity if self.enabled else False
         self.recording = Watched(level) if self.watchers else level
 
@@ -121,21 +124,21 @@ class _GradMode:
         self._previous: list[bool] = []  # a stack, for the same object may be entered again
 
     def __enter__(self) -> None:
-        self._previous.append(mode.enabled)
-        mode.set(enabled=self.enabled)
+        self._previous.append(mode.grad)
+        mode.set(grad=self.enabled)
 
     def __exit__(self, *exc_info: Any) -> None:
-        mode.set(enabled=self._previous.pop())
+        mode.set(grad=self._previous.pop())
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return _decorated(function, self.enabled)
+        return decorated(function, enable_grad if self.enabled else no_grad)
 
 
 class _Constant(_GradMode):
     """A mode that can decorate without parentheses: ``@no_grad`` is ``@no_grad()``."""
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        return super().__new__(cls) if function is None else _decorated(function, cls.enabled)
+        return super().__new__(cls) if function is None else decorated(function, cls)
 
     def __init__(self, function: None = None):
         super().__init__()
@@ -160,28 +163,26 @@ class set_grad_enabled(_GradMode):
     def __init__(self, enabled: bool):
         super().__init__()
         self.enabled = bool(enabled)
-        self._before = mode.enabled
-        mode.set(enabled=self.enabled)
+        self._before = mode.grad
+        mode.set(grad=self.enabled)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exc_info: Any) -> None:
-        mode.set(enabled=self._before)
+        mode.set(grad=self._before)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        mode.set(enabled=self._before)
+        mode.set(grad=self._before)
         return super().__call__(function)
 
 
-def _decorated(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+def decorated(function: Callable[..., Any], block: Callable[[], Any]) -> Callable[..., Any]:
+    """``function``, each call of which, or each step if it is a generator function, runs inside of a ``block()``."""
+
     def in_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        previous = mode.enabled
-        mode.set(enabled=enabled)
-        try:
+        with block():
             return call(*args, **kwargs)
-        finally:
-            mode.set(enabled=previous)
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -209,7 +210,7 @@ def _decorated(function: Callable[..., Any], enabled: bool) -> Callable[..., Any
 
 def is_grad_enabled() -> bool:
     """Whether this thread records."""
-    return mode.enabled
+    return mode.grad
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-INDEXING = frozenset({"SelectBackward0", "SliceBackward0", "IndexBackward0", "CopySlices"})
+INDEXING = frozenset({"SelectBackward0", "SliceBackward0", "IndexBackward0", "torch::autograd::CopySlices"})
 
 OPERANDS = {
     "MmBackward0": ("self", "mat2"), "BmmBackward0": ("self", "mat2"), "MvBackward0": ("self", "vec"),
@@ -20,7 +20,7 @@ def node_name(function: Any) -> str:
     """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``."""
     name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
     words = NAMES.get(name) or "".join(word[:1].upper() + word[1:] for word in name.strip("_<>").split("_"))
-    return words if words == "CopySlices" else f"{words}Backward0"
+    return "torch::autograd::CopySlices" if words == "CopySlices" else f"{words}Backward0"
 
 
 def saved_names(plan: Any) -> tuple[str, ...]:

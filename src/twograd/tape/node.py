@@ -55,12 +55,10 @@ class Rare:
     ``tensor_hooks`` are those of the results, as pairs ``(output_nr, hook)``; ``retained`` the gradients that results
     keep; ``prehooks`` and ``posthooks`` the node's own; ``accumulated`` those of a leaf, called when its ``.grad`` is
     new. ``metadata`` is the user's. ``packed`` says that ``saved`` has values that hooks packed; see ``saved.py``.
-    ``made_at`` is the stack of the forward call, and ``made_by`` the node whose derivative this node is a part of, if
-    anomalies were looked for as it was made.
     """
 
     __slots__ = (
-        "accumulated", "made_at", "made_by", "metadata", "packed", "posthooks", "prehooks", "retained", "tensor_hooks",
+        "accumulated", "metadata", "packed", "posthooks", "prehooks", "retained", "tensor_hooks",
     )  # fmt: skip
 
     tensor_hooks: Hooks | None
@@ -70,12 +68,9 @@ class Rare:
     accumulated: Hooks | None
     metadata: dict[Any, Any] | None
     packed: bool
-    made_at: Any
-    made_by: "Node | None"
 
     def __init__(self) -> None:
         self.tensor_hooks = self.retained = self.prehooks = self.posthooks = self.accumulated = self.metadata = None
-        self.made_at = self.made_by = None
         self.packed = False
 
 
@@ -144,8 +139,7 @@ class Node(_Common):
     operands' nodes': walking back in falling order meets a node only when all that uses it has been done. ``order`` is
     that number negated, for a heap that yields the smallest. ``rare`` is None for most; see :class:`Rare`.
 
-    A node's class is named after its op (see :func:`node_type`), and the values it saved are its attributes, with
-    PyTorch's names: ``_saved_self``, ``_saved_other``, ``_saved_result``, ...; see ``saved.py``.
+    A node that a user looks at gets a class named after its op; see :func:`shown`.
     """
 
     __slots__ = ("__weakref__", "edges", "order", "plan", "rare", "saved")
@@ -164,7 +158,7 @@ class Node(_Common):
         self.order = next_order()
 
     def name(self) -> str:
-        """PyTorch's name: ``MulBackward0``."""
+        """PyTorch's name: ``MulBackward0``. It is the name of the node's class too, for those who look at that."""
         return self.plan.name
 
     @property
@@ -178,7 +172,7 @@ class Node(_Common):
         """For each operand that could have a gradient, the node and output it came from; ``(None, 0)`` for one that
         requires none."""
         pairs = zip(self.operand_edges, self.plan.could_want, strict=True)
-        return tuple(edge for edge, could in pairs if could)
+        return tuple((shown(node), i) for (node, i), could in pairs if could)
 
     @property
     def num_results(self) -> int:
@@ -248,7 +242,22 @@ def rarely(node: Any) -> Rare:
     return node.rare
 
 
+class ShownNode(Node):
+    """A node that somebody looks at: what it saved are its attributes ``_saved_self``, ...; see ``saved.py``."""
+
+    __slots__ = ()
+
+
+def shown(node: Any) -> Any:
+    """``node``, from now on of a class named after its op: ``type(y.grad_fn).__name__`` is ``"MulBackward0"``.
+
+    Only here, for attributes of objects of many classes are found more slowly; the recorder and the walk back see one.
+    """
+    if type(node) is Node:
+        node.__class__ = _class_named(node.name().rpartition("::")[2])
+    return node
+
+
 @functools.cache
-def node_type(name: str) -> type[Node]:
-    """The class of the nodes of that name: ``type(y.grad_fn).__name__`` is ``"MulBackward0"``."""
-    return type(name, (Node,), {"__slots__": ()})
+def _class_named(name: str) -> type[ShownNode]:
+    return type(name, (ShownNode,), {"__slots__": ()})

@@ -20,7 +20,6 @@ from twograd import rules
 from twograd._compat import bind_again
 from twograd.graph import split_vjp
 from twograd.tape.names import INDEXING, node_name
-from twograd.tape.node import Node, node_type
 
 Mask = tuple[bool, ...]
 Pullback = Callable[..., Sequence[Any]]
@@ -59,15 +58,10 @@ class Plan:
         pull = self._pullbacks.get(key)
         if pull is None:
             pull = self._pullbacks[key] = self._make_pullback(with_ct, wanted)
-            pull.__name__ = self.name.removesuffix("0")
+            pull.__name__ = self.name.rpartition("::")[2].removesuffix("0")
             if compiled:
                 pull = self._pullbacks[key] = self._compile(pull, with_ct)
         return pull
-
-    @functools.cached_property
-    def node_type(self) -> type[Node]:
-        """The class of this op's nodes."""
-        return node_type(self.name)
 
     @functools.cached_property
     def could_want(self) -> Mask:

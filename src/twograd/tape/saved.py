@@ -14,7 +14,7 @@ import jax
 from twograd.rules import carries_gradient
 from twograd.tape.modes import Watcher, mode, no_grad, watched_by
 from twograd.tape.names import saved_names
-from twograd.tape.node import Node, rarely
+from twograd.tape.node import Node, ShownNode, rarely
 from twograd.tape.storage import check_versions, superseded
 from twograd.tape.tensor import Tensor, make_tensor
 
@@ -244,7 +244,7 @@ def _saved_tensors(node: Node) -> tuple[Tensor, ...]:
     return tuple(read_saved(node, i) for i in range(len(node.require_saved())))
 
 
-Node.__getattr__ = _getattr  # pyright: ignore[reportAttributeAccessIssue]
-Node.__dir__ = _dir
+ShownNode.__getattr__ = _getattr  # pyright: ignore[reportAttributeAccessIssue]
+ShownNode.__dir__ = _dir
 Node.saved_names = property(lambda node: saved_names(node.plan), doc="The names of ``saved_tensors``.")  # pyright: ignore
 Node.saved_tensors = property(_saved_tensors)  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Node
 
 if TYPE_CHECKING:
@@ -27,8 +28,15 @@ the whole array."""
 
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
-    "{output} is at version {version}; expected version {expected} instead. Hint: enable anomaly detection to find the "
-    "operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
+    "{output} is at version {version}; expected version {expected} instead. Hint: {hint}"
+)
+HINT = (
+    "enable anomaly detection to find the operation that failed to compute its gradient, with "
+    "torch.autograd.set_detect_anomaly(True, check_nan=False)."
+)
+HINT_OF_ANOMALY = (
+    "the backtrace further above shows the operation that failed to compute its gradient. The variable in question was "
+    "changed in there or anywhere later. Good luck!"
 )
 TYPES = {
     "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "bool": "Bool", "int8": "Char",
@@ -82,16 +90,18 @@ class Storage:
 
 class Refusal(NamedTuple):
     """Why a view must not be changed in place where gradients are recorded: it is, or is a view of, one of several
-    outputs of an op, or a view made under ``no_grad``, or in a custom Function. ``name`` is its node's, or empty if it
-    has no history."""
+    outputs of an op, or a view made under ``no_grad``, in a custom Function, or in inference mode. ``name`` is its
+    node's, or empty if it has no history."""
 
     several: bool
     name: str
     output_nr: int
     custom: bool = False
+    inference: bool = False
 
 
 NO_GRAD = Refusal(False, "", 0)
+INFERENCE = Refusal(False, "", 0, inference=True)
 
 
 class Alias:
@@ -138,6 +148,8 @@ def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> 
     """Lets ``tensor`` show what ``owner`` shows, with the same count of changes unless another is given."""
     alias = alias_of(owner)
     counter = counter or alias.counter
+    if owner._inference:
+        tensor.__class__ = owner._in_inference
     tensor._alias = Alias(alias.storage, counter, alias.path, alias.in_row)
     alias.storage.add(tensor, counter)
     return tensor
@@ -196,6 +208,7 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
                 output=made and f", which is {made},",
                 version=entry.counter.version,
                 expected=entry.version,
+                hint=HINT if mode.anomaly is None else HINT_OF_ANOMALY,
             )
         )
 

@@ -13,7 +13,8 @@ import numpy as np
 from jax.core import Tracer
 
 from twograd import rules
-from twograd.tape.node import AccumulateGrad, Edge, Node, rarely
+from twograd.tape.modes import mode
+from twograd.tape.node import AccumulateGrad, Edge, Node, rarely, shown
 from twograd.tape.storage import Alias, Counter, alias_of, share
 
 NON_LEAF_GRAD = (
@@ -39,11 +40,16 @@ class Tensor:
     _alias: Alias | None
     _data: jax.Array
     _edge: Edge | None
+    _inference = False
+    _in_inference: "type[Tensor]"  # the class of those made in inference mode; see inference.py
+    _stale: "type[Tensor]"  # and of those whose storage was changed through another; see views.py
 
     def __init__(self, data: Any, requires_grad: bool = False):
         self._data = data if isinstance(data, jax.Array) else jnp.asarray(data)
         self._edge = None
         self._alias = None
+        if mode.inference:
+            self.__class__ = self._in_inference
         if requires_grad:
             self.requires_grad = True
 
@@ -73,6 +79,10 @@ class Tensor:
                 )
             self._edge = (AccumulateGrad(self), 0)  # pyright: ignore[reportAttributeAccessIssue] # the last of all nodes
 
+    def is_inference(self) -> bool:
+        """Whether this Tensor was made in inference mode."""
+        return self._inference
+
     @property
     def is_leaf(self) -> bool:
         """Whether this Tensor was made by the user, not computed from Tensors that require gradients."""
@@ -81,7 +91,7 @@ class Tensor:
     @property
     def grad_fn(self) -> Node | None:
         """The node that computed this Tensor; None for a leaf."""
-        return None if self.is_leaf else self._edge[0]  # pyright: ignore[reportOptionalSubscript]
+        return None if self.is_leaf else shown(self._edge[0])  # pyright: ignore[reportOptionalSubscript]
 
     @property
     def output_nr(self) -> int:

@@ -22,7 +22,7 @@ from twograd.tape.apply import apply, recorder
 from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.node import AccumulateGrad, rarely
 from twograd.tape.plan import node_name
-from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
+from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -51,6 +51,9 @@ def _refused(refusal: Refusal, what: str) -> RuntimeError:
     if refusal.custom:
         text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
         return RuntimeError(f"{text} {CUSTOM}")
+    if refusal.inference:
+        text = f"A view was created in inference mode and {what} modified inplace in normal mode."
+        return RuntimeError(f"{text} {AMBIGUOUS.replace('no_grad', 'inference_mode')}")
     if not refusal.name:
         text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
     elif refusal.several:
@@ -71,6 +74,7 @@ class Stale(Tensor):
     """
 
     __slots__ = ()
+    _fresh = Tensor
 
     @property
     def requires_grad(self) -> bool:
@@ -96,10 +100,11 @@ class Stale(Tensor):
         else:
             self._edge = _regenerated(alias)
         if _has(self, "_data") and _has(self, "_edge"):
-            self.__class__ = Tensor  # pyright: ignore[reportAttributeAccessIssue]
+            self.__class__ = self._fresh  # pyright: ignore[reportAttributeAccessIssue]
         return object.__getattribute__(self, name)
 
 
+Tensor._stale = Stale
 Stale.__name__ = Stale.__qualname__ = "Tensor"
 
 
@@ -131,7 +136,7 @@ def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool =
     The function must be linear in ``x``: each element of its result is one of ``x``. ``in_row`` says that it leaves
     them all in their order, as a reshape does.
     """
-    refusal = None if mode.enabled else NO_GRAD
+    refusal = None if mode.enabled else INFERENCE if mode.inference else NO_GRAD
     return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
@@ -140,7 +145,8 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
     results = []
     for i, (function, *operands) in enumerate(functions):
         result = apply(function, x, *operands)
-        refusal = Refusal(True, name if result.requires_grad else "", i) if mode.enabled else NO_GRAD
+        refusal = Refusal(True, name if result.requires_grad else "", i)
+        refusal = refusal if mode.enabled else INFERENCE if mode.inference else NO_GRAD
         results.append(_attached(result, x, function, tuple(operands), refusal))
     return tuple(results)
 
@@ -154,6 +160,8 @@ def _attached(
     in_row: bool = False,
 ) -> Tensor:
     """``result``, from now on a view of ``x``; or, if that is one, of its base."""
+    if result._inference is not x._inference:  # a view is what its base is
+        result.__class__ = Tensor._in_inference if x._inference else Tensor
     of = x._alias or alias_of(x)
     base = x if of.base is None else of.base
     start = of.path if base is x else of.start
@@ -222,6 +230,11 @@ def can_view(x: Tensor, sizes: Sequence[int]) -> bool:
 
 def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
     """Raises RuntimeError where ``x`` must not be changed in place by an op that also reads ``others``."""
+    if x._inference and not mode.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a "
+            "normal tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+        )
     alias = x._alias
     if mode.views == "error" and alias is not None:
         _check_unshared(x, alias)
@@ -296,11 +309,11 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             storage.shown.append((weakref.ref(tensor), None, other.counter))
             if _has(tensor, "_data"):
                 del tensor._data
-            tensor.__class__ = Stale
+            tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
                 del tensor._edge
-            tensor.__class__ = Stale
+            tensor.__class__ = tensor._stale
 
 
 def _fitting(x: Tensor, result: Tensor) -> Tensor:

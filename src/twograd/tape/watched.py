@@ -15,6 +15,12 @@ from twograd.tape.node import Edge, Node
 from twograd.tape.plan import RESULT, CompiledPlan, Plan
 from twograd.tape.tensor import Tensor, make_tensor
 
+INFERENCE = (
+    "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in "
+    "computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in "
+    "autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
+)
+
 
 def record_watched(function: Callable[..., Any], plan: CompiledPlan, operands: Sequence[Tensor]) -> Any:
     """Runs a plan on Tensors; its outputs in the structure that ``function`` returns them in."""
@@ -42,9 +48,11 @@ def make_node(
     """
     if plan.positions is None:
         return None
+    if operands is not None and any(i < len(operands) and operands[i]._inference for i in plan.positions):
+        raise RuntimeError(INFERENCE)
     all_values = [*values, *results]
     wanted = tuple(edge for edge, want in zip(edges, plan.wanted, strict=True) if want and edge is not None)
-    node = plan.node_type(plan, wanted, [all_values[i] for i in plan.positions])
+    node = Node(plan, wanted, [all_values[i] for i in plan.positions])
     if mode.watchers:
         made = operands or [make_tensor(value, edge) for value, edge in zip(values, edges, strict=True)]
         made = [*made, *(make_tensor(result, (node, i)) for i, result in enumerate(results))]

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from twograd.tape.anomaly import detect_anomaly as detect_anomaly
+from twograd.tape.anomaly import set_detect_anomaly as set_detect_anomaly
 from twograd.tape.apply import apply
 from twograd.tape.autograd import function as function
 from twograd.tape.autograd import graph as graph
@@ -20,7 +22,10 @@ from twograd.tape.autograd.function import Function as Function
 from twograd.tape.autograd.graph import GradientEdge
 from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
-from twograd.tape.modes import enable_grad, no_grad
+from twograd.tape.inference import inference_mode as inference_mode
+from twograd.tape.modes import enable_grad as enable_grad
+from twograd.tape.modes import no_grad as no_grad
+from twograd.tape.modes import set_grad_enabled as set_grad_enabled
 from twograd.tape.node import Edge, InputMetadata
 from twograd.tape.tensor import Tensor
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from twograd.tape.hooks import register_hook
 from twograd.tape.modes import Walk, no_grad
 from twograd.tape.modes import mode as thread
-from twograd.tape.node import AccumulateGrad, Node, RemovableHandle
+from twograd.tape.node import AccumulateGrad, Node, RemovableHandle, shown
 from twograd.tape.saved import SavedTensor as SavedTensor
 from twograd.tape.saved import allow_mutation_on_saved_tensors as allow_mutation_on_saved_tensors
 from twograd.tape.saved import disable_saved_tensors_hooks as disable_saved_tensors_hooks
@@ -31,7 +31,7 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """The edge of a Tensor, which need not be kept for it. RuntimeError if it does not require grad."""
     if tensor._edge is None:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
-    return GradientEdge(*tensor._edge)
+    return GradientEdge(shown(tensor._edge[0]), tensor._edge[1])
 
 
 def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:
