@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from twograd.tape.chain import settled
 from twograd.tape.modes import Watcher, mode
-from twograd.tape.node import Node
+from twograd.tape.node import Node, shown
 from twograd.tape.tensor import Tensor
 
 OWN_CODE = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (os.path.dirname(__file__), jax.__file__))
@@ -31,13 +31,10 @@ class Anomaly(NamedTuple):
 class _Stacks(Watcher):
     """Writes down where each node is made, and the node whose derivative it is a part of, if any."""
 
-    def __init__(self) -> None:
-        self.walked: list[Node] = []
-
     def node_made(self, node: Node, saved_from: Sequence[Tensor]) -> None:
         node.metadata["traceback_"] = _stack()
-        if self.walked:
-            node.metadata["parent_"] = self.walked[-1]
+        if mode.walk is not None and mode.walk.node is not None:
+            node.metadata["parent_"] = shown(mode.walk.node)
 
 
 def _stack() -> list[str]:
@@ -53,16 +50,13 @@ def checked(pull: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
     RuntimeError if it returns NaN and these are looked for."""
 
     def pull_checked(node: Node, cts: Sequence[Any], *how: Any) -> Sequence[Any]:
-        stacks = next((w for w in mode.watchers if isinstance(w, _Stacks)), None)
-        walked = [] if stacks is None else stacks.walked
-        walked.append(node)
+        if mode.walk is not None:
+            mode.walk.node = node
         try:
             in_cts = [settled(ct) for ct in pull(node, [settled(ct) for ct in cts], *how)]
         except Exception:
             _tell(node)
             raise
-        finally:
-            walked.pop()
         if mode.anomaly is not None and mode.anomaly.check_nan:
             places = [i for i, (next_node, _) in enumerate(node.next_functions) if next_node is not None]
             for i, ct in zip(places, in_cts, strict=True):

@@ -16,6 +16,7 @@ from jax import lax
 
 from twograd.tape.apply import apply
 from twograd.tape.chain import settled
+from twograd.tape.modes import mode
 from twograd.tape.node import (
     AccumulateGrad,
     Edge,
@@ -149,7 +150,9 @@ def added(previous: Tensor | None, ct: Any) -> Tensor | None:
 
 def as_tensor(ct: Any) -> Tensor | None:
     """A cotangent as a Tensor."""
-    return ct if ct is None or isinstance(ct, Tensor) else make_tensor(ct, None)
+    if ct is None or isinstance(ct, Tensor):
+        return ct
+    return Tensor(ct) if mode.inference else make_tensor(ct, None)
 
 
 def _as_grads(cts: Sequence[Any]) -> Grads:

@@ -50,7 +50,10 @@ class Watched:
 
 
 class Walk:
-    """A walk back that is under way: its roots, and the nodes that lead to what is asked for, or None for all."""
+    """A walk back that is under way: its roots, and the nodes that lead to what is asked for, or None for all. Where
+    anomalies are looked for ``node`` is the one that is being walked."""
+
+    node: "Node | None" = None
 
     def __init__(self, roots: "Sequence[Edge]", needed: "set[Node] | None"):
         self._roots = roots

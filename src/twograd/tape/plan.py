@@ -19,7 +19,7 @@ from jax.tree_util import tree_flatten
 from twograd import rules
 from twograd._compat import bind_again
 from twograd.graph import split_vjp
-from twograd.tape.names import INDEXING, node_name
+from twograd.tape.names import NUMBERS_ARE_STRUCTURE, node_name
 
 Mask = tuple[bool, ...]
 Pullback = Callable[..., Sequence[Any]]
@@ -67,10 +67,10 @@ class Plan:
     def could_want(self) -> Mask:
         """Which operands could have a gradient, were they to require one, as PyTorch counts them: not an index, but a
         Python number in arithmetic, which is a Tensor there."""
-        takes_numbers = self.name not in INDEXING
+        takes_numbers = self.name not in NUMBERS_ARE_STRUCTURE
         return tuple(
-            rules.carries_gradient(aval) or (takes_numbers and aval.weak_type and not aval.shape)
-            for aval in self.operand_avals
+            want or (takes_numbers if aval.weak_type and not aval.shape else rules.carries_gradient(aval))
+            for aval, want in zip(self.operand_avals, self.wanted, strict=True)
         )
 
     @property
@@ -132,7 +132,7 @@ class CompiledPlan(Plan):
     def __init__(self, function: Callable[..., Any], avals: Sequence[Any], wanted: Mask):
         super().__init__()
         closed, self.leaves, self.out_tree = trace_op(function, avals)
-        self.name = node_name(function)
+        self.name = node_name(function, avals)
         self.num_outs = len(closed.out_avals)
         self.single = self.num_outs == 1 and self.out_tree == LEAF
         self.differentiable = tuple(map(rules.carries_gradient, closed.out_avals))

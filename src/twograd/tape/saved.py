@@ -203,7 +203,7 @@ class SavedTensor:
                 "Calling register_hooks on a saved tensor whose hooks have already been set. Hint: only one pair of "
                 "hooks is allowed at a time."
             )
-        pack(self._node, self._i, read_saved(self._node, self._i), pack_hook, unpack_hook)
+        pack(self._node, self._i, read_saved(self._node, self._i).detach(), pack_hook, unpack_hook)
 
 
 def read_saved(node: Node, i: int) -> Tensor:
