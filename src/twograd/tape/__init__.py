@@ -7,6 +7,8 @@ The names and their meaning are PyTorch's.
 from twograd.tape import autograd as autograd
 from twograd.tape import inplace as inplace
 from twograd.tape import methods as methods
+from twograd.tape.anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
+from twograd.tape.anomaly import is_anomaly_enabled as is_anomaly_enabled
 from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches
 from twograd.tape.factories import arange as arange
@@ -29,6 +31,8 @@ from twograd.tape.factories import zeros as zeros
 from twograd.tape.factories import zeros_like as zeros_like
 from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
+from twograd.tape.inference import inference_mode as inference_mode
+from twograd.tape.inference import is_inference_mode_enabled as is_inference_mode_enabled
 from twograd.tape.modes import enable_grad as enable_grad
 from twograd.tape.modes import granularity as granularity
 from twograd.tape.modes import in_place_views as in_place_views

@@ -16,11 +16,12 @@ from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
-from twograd.tape.modes import mode
+from twograd.tape.modes import Watched, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
+from twograd.tape.watched import record_watched, unflatten
 
 SCALARS = frozenset({float, int, complex, bool})
 MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time
@@ -77,6 +78,8 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 arg = _constant(function, arg)
                 if arg is None:
                     return _apply_structured(function, args, {})
+                if arg._inference:
+                    key[0] = Watched(recording)  # no plan's, for it must not be saved
             data = arg._data
             values.append(data)
             key.append(data.aval)
@@ -86,15 +89,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 edges.append(edge)
         plan = find(tuple(key))
         if plan is None:
-            wanted = [recording and isinstance(arg, Tensor) and arg._edge is not None for arg in args]
-            try:
-                if recording == "primitive":
-                    return record_primitives(
-                        function, values, [a._edge if isinstance(a, Tensor) else None for a in args]
-                    )
-                plan = plans[tuple(key)] = CompiledPlan(function, [v.aval for v in values], tuple(map(bool, wanted)))
-            except Exception as error:
-                return _retry_structured(function, args, {}, error)
+            return unplanned(key, args, values)
         results = plan.forward(*values)
         if plan.positions is None:
             node = None
@@ -104,15 +99,37 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             node.plan = plan
             node.edges = edges
             node.saved = plan.pick(values)
-            node.retained = None
+            node.rare = None
             node.order = next_order()
         if not plan.single:
-            return _unflatten(plan, results, node)
+            return unflatten(plan, results, node, [])
         tensor = new(Tensor)
         tensor._data = results[0]
         tensor._edge = None if node is None else (node, 0)
         tensor._alias = None
         return tensor
+
+    def unplanned(key: list[Any], args: tuple[Any, ...], values: list[Any]) -> Any:
+        """Comes here if no plan is found: at the first call at a signature, and if the thread is watched."""
+        level = key[0]
+        watched = type(level) is Watched
+        if watched:
+            while type(level) is Watched:
+                level = level.level
+            key[0] = level
+        operands = [
+            arg if isinstance(arg, Tensor) else make_tensor(v, None) for arg, v in zip(args, values, strict=True)
+        ]
+        plan = find(tuple(key))
+        if plan is None:
+            try:
+                if level == "primitive":
+                    return record_primitives(function, operands)
+                wanted = tuple(bool(level) and operand._edge is not None for operand in operands)
+                plan = plans[tuple(key)] = CompiledPlan(function, [value.aval for value in values], wanted)
+            except Exception as error:
+                return _retry_structured(function, args, {}, error)
+        return record_watched(function, plan, operands) if watched else record(*args)
 
     record.plans = plans  # pyright: ignore[reportAttributeAccessIssue]
     _recorders.add(record)
@@ -135,18 +152,6 @@ def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
     if isinstance(arg, (jax.Array, np.ndarray, np.generic)):
         return make_tensor(as_array(arg), None)
     return None
-
-
-def _unflatten(plan: CompiledPlan, results: list[Any], node: Node | None) -> Any:
-    """The results in the structure that the function returned them in."""
-    outs = iter(range(plan.num_outs))
-    leaves = []
-    for leaf in plan.leaves:
-        if leaf is RESULT:
-            i = next(outs)
-            leaf = make_tensor(results[i], (node, i) if node is not None and plan.differentiable[i] else None)
-        leaves.append(leaf)
-    return tree_unflatten(plan.out_tree, leaves)
 
 
 def _scalar(kind: type, value: Any) -> Tensor:
@@ -213,7 +218,7 @@ def _apply_by_value(function: Callable[..., Any], args: tuple[Any, ...], error: 
 
     Nothing is compiled or cached, since another call has other values.
     """
-    constant = [not (mode.recording and isinstance(arg, Tensor) and arg.requires_grad) for arg in args]
+    constant = [not (mode.enabled and isinstance(arg, Tensor) and arg.requires_grad) for arg in args]
     if constant and not any(constant):
         raise _explained(error, function, args, {})
     arrays = [arg._data if isinstance(arg, Tensor) else arg for arg in args]

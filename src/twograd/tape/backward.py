@@ -2,9 +2,11 @@
 
 What flows in: edges of the graph (the roots), and their cotangents. What flows out: gradients, accumulated in the
 leaves or returned. Read :func:`backward_pass`; ``graph/transform.py`` has its twin, which emits what this computes.
+What happens at a node with hooks is in ``hooks.py``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 
@@ -13,13 +15,15 @@ from jax import lax
 
 from twograd.errors import FREED
 from twograd.rules import carries_gradient
-from twograd.tape import chain
+from twograd.tape import anomaly, chain, hooks
 from twograd.tape.apply import apply
 from twograd.tape.chain import settled
-from twograd.tape.node import AccumulateGrad, Edge, Node
-from twograd.tape.plan import add
+from twograd.tape.hooks import added
+from twograd.tape.modes import Walk, mode
+from twograd.tape.node import AccumulateGrad, Edge, Node, leaves_with_hooks
+from twograd.tape.saved import unpacked
 from twograd.tape.storage import check_versions, superseded
-from twograd.tape.tensor import Tensor, make_tensor
+from twograd.tape.tensor import make_tensor
 
 
 def backward_pass(
@@ -28,22 +32,27 @@ def backward_pass(
     targets: Iterable[Edge] | None = None,
     retain_graph: bool = False,
     create_graph: bool = False,
+    accumulating: bool = False,
 ) -> dict[Edge, Any]:
     """Walks back from the ``roots`` with their cotangents, a node at a time, in falling order of their numbers.
 
     Cotangents are arrays; with ``create_graph`` they are Tensors, every pullback is recorded in its turn, and so the
     gradients can be differentiated again. Without ``targets`` what arrives at a leaf is added to its ``.grad``. With
-    ``targets`` only nodes that lead to one of these edges are walked, and their cotangents are returned.
+    ``targets`` only nodes that lead to one of these edges are walked, and their cotangents are returned; or, if
+    ``accumulating``, the targets' nodes are walked too, so that leaves among them get their ``.grad``.
 
     Saved values are freed as the walk passes, unless ``retain_graph``; RuntimeError where they were freed before.
     """
     ct_env: dict[Node, list[Any]] = {}
     ready: list[tuple[int, Node]] = []
     needed = None if targets is None else _leading_to(roots, targets)
-    found = dict.fromkeys(targets or ())
+    found: dict[Edge, Any] = {} if accumulating else dict.fromkeys(targets or ())
     ends = {node for node, _ in found}
     sum_of = (lambda x, y: apply(lax.add, x, y)) if create_graph else chain.add
     pull = _recorded_pull if create_graph else _pull
+    own_pull = partial(_own_pull, create_graph)
+    if mode.anomaly is not None:
+        pull, own_pull = anomaly.checked(pull), anomaly.checked(own_pull)
     given = set(map(id, cts))
 
     def owned(ct):
@@ -55,37 +64,56 @@ def backward_pass(
         given.add(id(ct))
         return ct
 
-    def accumulate(edge, ct):
+    def accumulate(edge, ct, order=None):
         node, output_nr = edge
         buffer = ct_env.get(node)
         if buffer is None:
             if needed is not None and node not in needed:
                 return
             ct_env[node] = buffer = [None] * node.num_results
-            heappush(ready, (node.order, node))
+            heappush(ready, (node.order if order is None else order, node))
         previous = buffer[output_nr]
-        buffer[output_nr] = ct if previous is None else sum_of(previous, ct)
+        if previous is None:
+            buffer[output_nr] = ct
+        elif ct is not None:
+            buffer[output_nr] = sum_of(previous, ct)
 
+    def accumulate_grad(leaf, cts, *_):
+        """The walk of a leaf's node: to ``.grad``, where it ends."""
+        ct = settled(cts[0])
+        if ct is not None:
+            leaf.grad = added(leaf.grad, owned(ct) if leaf.grad is None else ct)
+        hooks.after_accumulation(leaf)
+        return ()
+
+    if leaves_with_hooks:
+        accumulate = hooks.eagerly(accumulate, roots, needed, ends)
     for edge, ct in zip(roots, cts, strict=True):
         accumulate(edge, ct)
-    while ready:
-        node = heappop(ready)[1]
-        out_cts = ct_env.pop(node)
-        if node.retained is not None or node in ends or type(node) is AccumulateGrad:
-            out_cts = [settled(ct) for ct in out_cts]
-        if node.retained is not None:
-            node.retained.update((i, added(node.retained[i], ct)) for i, ct in enumerate(out_cts) if i in node.retained)
-        if needed is not None and node in ends:
-            found.update(((node, i), owned(ct)) for i, ct in enumerate(out_cts) if (node, i) in found)
-            if not any(next_node in needed for next_node, _ in node.edges):
-                continue  # what is asked for is found here, not behind: this node keeps what it saved
-        elif type(node) is AccumulateGrad:
-            node.grad = added(node.grad, owned(out_cts[0]) if node.grad is None else out_cts[0])
-            continue
-        edges = node.edges
-        for i, ct in enumerate(pull(node, out_cts, retain_graph, needed)):
-            if ct is not None:
+    mode.walk, outer = Walk(roots, needed), mode.walk
+    try:
+        while ready:
+            node = heappop(ready)[1]
+            out_cts = ct_env.pop(node)
+            if ends and node in ends:
+                out_cts = [settled(ct) for ct in out_cts]
+                last = not any(next_node in needed for next_node, _ in node.edges)
+                if last and node.rare is not None:
+                    out_cts = hooks.at_end(node, out_cts, create_graph, given)
+                found.update(((node, i), owned(ct)) for i, ct in enumerate(out_cts) if (node, i) in found)
+                if last:
+                    continue  # what is asked for is found here, not behind: this node keeps what it saved
+            visit = accumulate_grad if type(node) is AccumulateGrad else pull
+            if node.rare is None:
+                in_cts = visit(node, out_cts, retain_graph, needed)
+            else:
+                visit = visit if node.own_pull is None else own_pull
+                in_cts = hooks.around(node, out_cts, visit, retain_graph, needed, create_graph, given)
+            edges = node.edges
+            for i, ct in enumerate(in_cts):
                 accumulate(edges[i], ct)
+    finally:
+        mode.walk = outer
     return found
 
 
@@ -104,12 +132,17 @@ def _recorded_pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | N
     saved = _take_saved(node, keep)
     if superseded:  # what the op itself replaced: a derivative of this derivative must not take it for changed
         saved = [jnp.copy(value) if id(value) in superseded else value for value in saved]
-    history: list[Any] = [*node.next_functions, *((node, i) for i in range(node.num_results))]
+    sources = map(node.source, node.plan.positions or ())
     tensors = [
-        make_tensor(value, history[i] if history[i][0] is not None and carries_gradient(value.aval) else None)
-        for value, i in zip(saved, node.plan.positions or (), strict=True)
+        make_tensor(value, edge if edge[0] is not None and carries_gradient(value.aval) else None)  # pyright: ignore[reportArgumentType]
+        for value, edge in zip(saved, sources, strict=True)
     ]
     return _aligned(node, cts, needed, lambda pullback, cts: apply(pullback, *tensors, *cts), compiled=False)
+
+
+def _own_pull(create_graph: bool, node: Any, cts: list[Any], keep: bool, needed: set[Node] | None) -> Sequence[Any]:
+    """The cotangents from a derivative of the user's own; see ``autograd/function.py``."""
+    return node.own_pull(cts, keep, create_graph)
 
 
 def _take_saved(node: Node, keep: bool) -> Sequence[Any]:
@@ -118,6 +151,8 @@ def _take_saved(node: Node, keep: bool) -> Sequence[Any]:
         raise RuntimeError(FREED)
     if superseded:
         check_versions(node, saved)
+    if node.rare is not None:
+        saved = unpacked(node, saved)
     if not keep and saved:  # an op that saved nothing can be walked any number of times
         node.saved = None
     return saved
@@ -128,11 +163,14 @@ def _aligned(
 ) -> Sequence[Any]:
     """Calls the pullback for the cotangents that there are and the edges that are needed; None for the other edges."""
     plan = node.plan
-    to_edges = [needed is None or edge[0] in needed for edge in node.edges]
+    given = [ct for ct in cts if ct is not None]
+    to_edges = [bool(given) and (needed is None or edge[0] in needed) for edge in node.edges]
+    if not any(to_edges):
+        return [None] * len(to_edges)
     asked = iter(to_edges)
     wanted = tuple(want and next(asked) for want in plan.wanted)
     pullback = plan.pullback(tuple(ct is not None for ct in cts), wanted, compiled)
-    in_cts = iter(call(pullback, [ct for ct in cts if ct is not None]))
+    in_cts = iter(call(pullback, given))
     return [next(in_cts) if to_edge else None for to_edge in to_edges]
 
 
@@ -150,15 +188,3 @@ def _leading_to(roots: Sequence[Edge], targets: Iterable[Edge]) -> set[Node]:
         if any(next_node in needed for next_node, _ in node.edges):
             needed.add(node)
     return needed
-
-
-def added(previous: Tensor | None, ct: Any) -> Tensor | None:
-    """The sum of what a ``.grad`` held and a cotangent; a new Tensor, what was there is not changed."""
-    if previous is None or ct is None:
-        return previous if ct is None else as_tensor(ct)
-    return apply(lax.add, previous, ct) if isinstance(ct, Tensor) else make_tensor(add(previous._data, ct), None)
-
-
-def as_tensor(ct: Any) -> Tensor | None:
-    """A cotangent as a Tensor."""
-    return ct if ct is None or isinstance(ct, Tensor) else make_tensor(ct, None)

@@ -164,7 +164,7 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     if basic and self._alias is not None and self._alias.path is not None:
         copy_(methods.__getitem__(self, index), value)  # its path tells which elements that writes
         return
-    if basic and mode.recording and self.requires_grad and self.is_leaf:
+    if basic and mode.enabled and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
     check_writable(self, (value,))
     write(self, apply(assigner(spec), self, value, *operands))

@@ -111,11 +111,20 @@ UPDATES = ("set", "add", "subtract", "multiply", "mul", "divide", "power", "min"
 
 
 @structured
-def _indexer(spec: tuple[Any, ...]) -> Callable[..., Any]:
+def _indexer(spec: tuple[Any, ...], basic: bool) -> Callable[..., Any]:
     def index(x, *operands):
         return x[_rebuild(spec, operands)]
 
+    if basic:
+        index.__name__ = _indexing(spec)
     return index
+
+
+def _indexing(spec: tuple[Any, ...]) -> str:
+    """PyTorch's name for the last of the steps that an index without arrays is."""
+    steps = {type(None): "unsqueeze", tuple: "slice", str: "select"}
+    done = [steps[type(part)] for part in spec if type(part) in steps and part != (None, None, None)]
+    return done[-1] if done else "alias"
 
 
 @structured
@@ -248,8 +257,9 @@ def __getitem__(self: Tensor, index: Any) -> Tensor:
     and PyTorch has not. Raises IndexError out of bounds.
     """
     spec, operands = split_index(self, index)
-    function = _indexer(spec)
-    return view(self, function, *operands) if is_basic(spec, operands) else apply(function, self, *operands)
+    basic = is_basic(spec, operands)
+    function = _indexer(spec, basic)
+    return view(self, function, *operands) if basic else apply(function, self, *operands)
 
 
 def is_basic(spec: tuple[Any, ...], operands: list[Any]) -> bool:
@@ -354,7 +364,11 @@ def where(self: Tensor, condition: Any, other: Any) -> Tensor:
 @method
 def masked_fill(self: Tensor, mask: Any, value: Any) -> Tensor:
     """The elements where ``mask`` is False, else ``value``."""
-    return apply(jnp.where, mask, value, self)
+    return apply(_masked_fill, self, mask, value)
+
+
+def _masked_fill(x: Any, mask: Any, value: Any) -> Any:
+    return jnp.where(mask, value, x)
 
 
 # --- reductions -------------------------------------------------------------------------------------------------------
@@ -383,6 +397,7 @@ def _along(function: Callable[..., Any], axis: Any, *extra: tuple[str, Any]) -> 
     def along(x):
         return function(x, axis=axis, **dict(extra))
 
+    along.structure = (axis,)  # pyright: ignore[reportFunctionMemberAccess] # of which its node's name depends
     return along
 
 
@@ -615,7 +630,11 @@ def t(self: Tensor) -> Tensor:
     """The transpose of a matrix; a vector or a scalar is itself."""
     if self.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {self.ndim}D")
-    return transpose(self)
+    return view(self, _t)
+
+
+def _t(x: Any) -> Any:
+    return jnp.transpose(x)
 
 
 Tensor.T = property(transpose, doc="All dimensions reversed.")  # pyright: ignore[reportAttributeAccessIssue]
@@ -640,8 +659,18 @@ def squeeze(self: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
     """Without the dimensions of size 1, or without those among ``dim`` that have size 1; others are left, as in
     PyTorch, where NumPy raises."""
     dims = _checked(self, dim if axis is None else axis)
-    dims = range(self.ndim) if dims is None else (dims,) if isinstance(dims, int) else dims
-    return view(self, _shaped(jnp.squeeze, tuple(dim for dim in dims if self.shape[dim] == 1)))
+    within = range(self.ndim) if dims is None else (dims,) if isinstance(dims, int) else dims
+    ones = tuple(dim for dim in within if self.shape[dim] == 1)
+    return view(self, _shaped(jnp.squeeze, ones) if dims is None else _squeezed(ones))
+
+
+@structured
+def _squeezed(dims: tuple[int, ...]) -> Callable[[Any], Any]:
+    def squeeze(x):
+        return jnp.squeeze(x, dims)
+
+    squeeze.structure = dims  # pyright: ignore[reportFunctionMemberAccess]
+    return squeeze
 
 
 @method

@@ -1,27 +1,117 @@
-"""What a thread's tape does just now: whether it records, and how finely."""
+"""What a thread's tape does just now: whether it records, how finely, and who watches.
+
+A special mode of a thread (saved-tensor hooks, anomaly detection, inference, dual numbers) is a :class:`Watcher`, which
+is told of the nodes and Tensors that are made. Where nobody watches this costs nothing; see ``watched.py``.
+"""
 
 import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from twograd.tape.node import Edge, Node
+    from twograd.tape.tensor import Tensor
 
 Granularity = Literal["op", "primitive"]
-Recording = Granularity | Literal[False]
+Level = Granularity | Literal[False]
 Views = Literal["rebase", "error"]
 
 
-class _Mode(threading.local):
-    """``recording`` is the granularity at which this thread records, or False under ``no_grad``; ``views`` is what a
-    change in place does to Tensors that share a storage."""
+class Watcher:
+    """A special mode: what it is told of while it is on. Each method does nothing unless a subclass overrides it."""
 
+    def node_made(self, node: "Node", saved_from: "Sequence[Tensor]") -> None:
+        """A node was made; ``saved_from`` has the operand or result that each of ``node.saved`` is."""
+
+    def op_done(self, function: Callable[..., Any], operands: "Sequence[Tensor]", outputs: "Sequence[Tensor]") -> None:
+        """``function`` of the operands was computed, whether or not it is recorded."""
+
+    def function_done(self, function: Any, ctx: Any, args: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """The custom ``autograd.Function`` was applied; ``ctx`` has what it keeps."""
+
+    def written(self, x: "Tensor", result: "Tensor") -> None:
+        """A change in place put the elements and the history of ``result`` in the place of those of ``x``."""
+
+
+class Watched:
+    """What a watched thread has for a level. No plan is kept under it: so the recorder, which finds none, comes to
+    where it looks closer, and the other threads' calls test nothing."""
+
+    __slots__ = ("level",)
+
+    def __init__(self, level: Level):
+        self.level: Level = level
+
+    def __bool__(self) -> bool:
+        return self.level is not False
+
+
+class Walk:
+    """A walk back that is under way: its roots, and the nodes that lead to what is asked for, or None for all. Where
+    anomalies are looked for ``node`` is the one that is being walked."""
+
+    node: "Node | None" = None
+
+    def __init__(self, roots: "Sequence[Edge]", needed: "set[Node] | None"):
+        self._roots = roots
+        self._needed = needed
+
+    @functools.cached_property
+    def _reached(self) -> "set[Node]":
+        reached: set[Node] = set()
+        stack = [node for node, _ in self._roots]
+        while stack:
+            node = stack.pop()
+            if node not in reached and (self._needed is None or node in self._needed):
+                reached.add(node)
+                stack.extend(next_node for next_node, _ in node.edges)
+        return reached
+
+    def comes_to(self, edge: "Edge") -> bool:
+        """Whether this walk computes the cotangent of an edge."""
+        return edge[0] in self._reached
+
+
+class _Mode(threading.local):
+    """``grad`` is False under ``no_grad``, ``inference`` is True in inference mode; ``watchers`` are the special modes,
+    the innermost last; ``views`` is what a change in place does to Tensors that share a storage. ``enabled`` (whether
+    this thread records) and ``recording`` (the granularity at which it does, or False, or either as Watched) follow
+    from them. ``walk`` is the innermost walk back under way; ``anomaly`` is set where anomalies are looked for."""
+
+    grad: bool = True
+    inference: bool = False
     granularity: Granularity = "op"
-    recording: Recording = "op"
+    watchers: tuple[Watcher, ...] = ()
     views: Views = "rebase"
+    enabled: bool = True
+    recording: Level | Watched = "op"
+    walk: Walk | None = None
+    anomaly: Any = None
+
+    def set(self, **states: Any) -> None:
+        """Changes some of these states, and what follows from them."""
+        for name, state in states.items():
+            setattr(self, name, state)
+        self.enabled = self.grad and not self.inference
+        level: Level = self.granularity if self.enabled else False
+        self.recording = Watched(level) if self.watchers else level
 
 
 mode = _Mode()
+
+
+@contextlib.contextmanager
+def watched_by(*watchers: Watcher, instead_of: type[Watcher] | tuple[type[Watcher], ...] = ()) -> Iterator[None]:
+    """Inside, this thread tells ``watchers`` too of what it makes, but no longer those of the kind ``instead_of``."""
+    previous = mode.watchers
+    mode.set(watchers=(*(w for w in previous if not isinstance(w, instead_of)), *watchers))
+    try:
+        yield
+    finally:
+        mode.set(watchers=previous)
 
 
 class _GradMode:
@@ -34,24 +124,24 @@ class _GradMode:
     enabled: bool
 
     def __init__(self):
-        self._previous: list[Recording] = []  # a stack, for the same object may be entered again
+        self._previous: list[bool] = []  # a stack, for the same object may be entered again
 
     def __enter__(self) -> None:
-        self._previous.append(mode.recording)
-        _record(self.enabled)
+        self._previous.append(mode.grad)
+        mode.set(grad=self.enabled)
 
     def __exit__(self, *exc_info: Any) -> None:
-        mode.recording = self._previous.pop()
+        mode.set(grad=self._previous.pop())
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return _decorated(function, self.enabled)
+        return decorated(function, enable_grad if self.enabled else no_grad)
 
 
 class _Constant(_GradMode):
     """A mode that can decorate without parentheses: ``@no_grad`` is ``@no_grad()``."""
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        return super().__new__(cls) if function is None else _decorated(function, cls.enabled)
+        return super().__new__(cls) if function is None else decorated(function, cls)
 
     def __init__(self, function: None = None):
         super().__init__()
@@ -76,32 +166,26 @@ class set_grad_enabled(_GradMode):
     def __init__(self, enabled: bool):
         super().__init__()
         self.enabled = bool(enabled)
-        self._before: Recording = mode.recording
-        _record(self.enabled)
+        self._before = mode.grad
+        mode.set(grad=self.enabled)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exc_info: Any) -> None:
-        mode.recording = self._before
+        mode.set(grad=self._before)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        mode.recording = self._before
+        mode.set(grad=self._before)
         return super().__call__(function)
 
 
-def _record(enabled: bool) -> None:
-    mode.recording = mode.granularity if enabled else False
+def decorated(function: Callable[..., Any], block: Callable[[], Any]) -> Callable[..., Any]:
+    """``function``, each call of which, or each step if it is a generator function, runs inside of a ``block()``."""
 
-
-def _decorated(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
     def in_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        previous = mode.recording
-        _record(enabled)
-        try:
+        with block():
             return call(*args, **kwargs)
-        finally:
-            mode.recording = previous
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -129,7 +213,7 @@ def _decorated(function: Callable[..., Any], enabled: bool) -> Callable[..., Any
 
 def is_grad_enabled() -> bool:
     """Whether this thread records."""
-    return mode.recording is not False
+    return mode.grad
 
 
 @contextlib.contextmanager
@@ -143,12 +227,12 @@ def granularity(level: Granularity) -> Iterator[None]:
     """
     if level not in ("op", "primitive"):
         raise ValueError(f"granularity is 'op' or 'primitive', not {level!r}")
-    previous = mode.granularity, mode.recording
-    mode.granularity, mode.recording = level, mode.recording and level
+    previous = mode.granularity
+    mode.set(granularity=level)
     try:
         yield
     finally:
-        mode.granularity, mode.recording = previous
+        mode.set(granularity=previous)
 
 
 @contextlib.contextmanager

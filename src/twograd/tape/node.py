@@ -1,13 +1,17 @@
 """Nodes: what the tape records about one op.
 
 A :class:`Node` says how to turn the cotangents of an op's results into those of its operands, and where these go. It
-points only backwards, to the nodes of its operands, so a graph has no cycle and dies with its last Tensor.
+points only backwards, to the nodes of its operands, so a graph has no cycle and dies with its last Tensor. What few
+nodes have (hooks, retained gradients, ...) is in one slot, :class:`Rare`, which is None for the others.
 """
 
+import functools
 import itertools
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from twograd.errors import FREED
 
 if TYPE_CHECKING:
     from twograd.tape.plan import Plan
@@ -16,42 +20,80 @@ if TYPE_CHECKING:
 Edge = tuple["Node", int]
 
 next_order = itertools.count(0, -1).__next__
+next_hook = itertools.count().__next__
+leaves_with_hooks: "weakref.WeakSet[AccumulateGrad]" = weakref.WeakSet()
 
 
-class Node:
-    """One recorded op.
+class Hooks(dict[int, Any]):
+    """Hooks by the number of their registration, in that order."""
 
-    ``plan`` is what all calls of this op at these shapes share: its pullback and what that reads. ``edges`` has, for
-    each operand that requires a gradient, the node and output that made it. ``saved`` are the values for the pullback;
-    it is None once they are freed. Nodes are numbered as they are made, so every node's number is higher than its
-    operands' nodes': walking back in falling order meets a node only when all that uses it has been done. ``order`` is
-    that number negated, for a heap that yields the smallest.
+
+class RemovableHandle:
+    """What registering a hook returns: ``remove()`` takes the hook away, as does the end of a ``with`` block."""
+
+    def __init__(self, hooks: Hooks, hook: Any):
+        self.id = next_hook()
+        self._hooks = weakref.ref(hooks)
+        hooks[self.id] = hook
+
+    def remove(self) -> None:
+        """Takes the hook away; nothing happens if it is gone."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self.id, None)
+
+    def __enter__(self) -> "RemovableHandle":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.remove()
+
+
+class Rare:
+    """What few nodes have. Each is None where there is none.
+
+    ``tensor_hooks`` are those of the results, as pairs ``(output_nr, hook)``; ``retained`` the gradients that results
+    keep; ``prehooks`` and ``posthooks`` the node's own; ``accumulated`` those of a leaf, called when its ``.grad`` is
+    new. ``metadata`` is the user's. ``packed`` says that ``saved`` has values that hooks packed; see ``saved.py``.
     """
 
-    __slots__ = ("__weakref__", "edges", "order", "plan", "retained", "saved")
+    __slots__ = (
+        "accumulated", "metadata", "packed", "posthooks", "prehooks", "retained", "tensor_hooks",
+    )  # fmt: skip
 
-    plan: "Plan"
-    edges: Sequence[Edge]
-    saved: Sequence[Any] | None
+    tensor_hooks: Hooks | None
     retained: "dict[int, Tensor | None] | None"
-    order: int
+    prehooks: Hooks | None
+    posthooks: Hooks | None
+    accumulated: Hooks | None
+    metadata: dict[Any, Any] | None
+    packed: bool
 
-    def __init__(self, plan: "Plan", edges: Sequence[Edge], saved: Sequence[Any]):
-        self.plan = plan
-        self.edges = edges
-        self.saved = saved
-        self.retained = None
-        self.order = next_order()
+    def __init__(self) -> None:
+        self.tensor_hooks = self.retained = self.prehooks = self.posthooks = self.accumulated = self.metadata = None
+        self.packed = False
+
+
+class InputMetadata(NamedTuple):
+    """The type of a cotangent that a node takes."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    is_tensor_subclass: bool = False
+
+
+class _Common:
+    """What the nodes of ops and of leaves have in common."""
+
+    __slots__ = ()
+
+    rare: Rare | None
+    order: int
+    edges: Sequence[Edge]
+    own_pull: ClassVar[Callable[..., Any] | None] = None  # of a node that is not walked by its plan's pullback
 
     def name(self) -> str:
-        """PyTorch's kind of name: ``MulBackward0``."""
-        return self.plan.name
-
-    @property
-    def next_functions(self) -> tuple[tuple["Node | None", int], ...]:
-        """For each operand the node and output it came from; ``(None, 0)`` for one that requires no gradient."""
-        edges = iter(self.edges)
-        return tuple(next(edges) if want else (None, 0) for want in self.plan.wanted)
+        raise NotImplementedError
 
     @property
     def sequence_nr(self) -> int:
@@ -59,27 +101,118 @@ class Node:
         return -self.order
 
     @property
+    def requires_grad(self) -> bool:
+        """True: there are nodes for nothing else."""
+        return True
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary for whatever is to be remembered about this node."""
+        rare = rarely(self)
+        if rare.metadata is None:
+            rare.metadata = {}
+        return rare.metadata
+
+    def register_prehook(self, hook: Callable[[tuple[Any, ...]], Any]) -> RemovableHandle:
+        """Calls ``hook(grad_outputs)`` before each walk through this node; a tuple that it returns is used instead."""
+        rare = rarely(self)
+        rare.prehooks = Hooks() if rare.prehooks is None else rare.prehooks
+        return RemovableHandle(rare.prehooks, hook)
+
+    def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Any, ...]], Any]) -> RemovableHandle:
+        """Calls ``hook(grad_inputs, grad_outputs)`` after each walk through this node: Tensors, or None where there is
+        no gradient. A tuple that it returns replaces ``grad_inputs``."""
+        rare = rarely(self)
+        rare.posthooks = Hooks() if rare.posthooks is None else rare.posthooks
+        return RemovableHandle(rare.posthooks, hook)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object at {id(self):#x}>"
+
+
+class Node(_Common):
+    """One recorded op.
+
+    ``plan`` is what all calls of this op at these shapes share: its pullback and what that reads. ``edges`` has, for
+    each operand that requires a gradient, the node and output that made it. ``saved`` are the values for the pullback;
+    it is None once they are freed. Nodes are numbered as they are made, so every node's number is higher than its
+    operands' nodes': walking back in falling order meets a node only when all that uses it has been done. ``order`` is
+    that number negated, for a heap that yields the smallest. ``rare`` is None for most; see :class:`Rare`.
+
+    A node that a user looks at gets a class named after its op; see :func:`shown`.
+    """
+
+    __slots__ = ("__weakref__", "edges", "order", "plan", "rare", "saved")
+
+    plan: "Plan"
+    edges: Sequence[Edge]
+    saved: Sequence[Any] | None
+    rare: Rare | None
+    order: int
+
+    def __init__(self, plan: "Plan", edges: Sequence[Edge], saved: Sequence[Any]):
+        self.plan = plan
+        self.edges = edges
+        self.saved = saved
+        self.rare = None
+        self.order = next_order()
+
+    def name(self) -> str:
+        """PyTorch's name: ``MulBackward0``. It is the name of the node's class too, for those who look at that."""
+        return self.plan.name
+
+    @property
+    def operand_edges(self) -> tuple[tuple["Node | None", int], ...]:
+        """For each operand the node and output it came from; ``(None, 0)`` for one that requires no gradient."""
+        edges = iter(self.edges)
+        return tuple(next(edges) if want else (None, 0) for want in self.plan.wanted)
+
+    @property
+    def next_functions(self) -> tuple[tuple["Node | None", int], ...]:
+        """For each operand that could have a gradient, the node and output it came from; ``(None, 0)`` for one that
+        requires none."""
+        pairs = zip(self.operand_edges, self.plan.could_want, strict=True)
+        return tuple((shown(node), i) for (node, i), could in pairs if could)
+
+    @property
     def num_results(self) -> int:
         """How many results a cotangent may arrive for."""
         return self.plan.num_results
 
-    def __repr__(self) -> str:
-        return f"<{self.name()} object at {id(self):#x}>"
+    @property
+    def num_outs(self) -> int:
+        """How many of them are the op's own; intermediates that the pullback reads follow."""
+        return self.plan.num_outs
+
+    @property
+    def _input_metadata(self) -> list[InputMetadata]:
+        return [InputMetadata(aval.shape, aval.dtype) for aval in self.plan.result_avals[: self.num_outs]]
+
+    def source(self, position: int) -> Edge | tuple[None, int]:
+        """The edge of what is at ``position`` among the operands and results."""
+        operands = self.operand_edges
+        return operands[position] if position < len(operands) else (self, position - len(operands))
+
+    def require_saved(self) -> Sequence[Any]:
+        """What is saved; RuntimeError if it was freed."""
+        if self.saved is None:
+            raise RuntimeError(FREED)
+        return self.saved
 
 
-class AccumulateGrad:
+class AccumulateGrad(_Common):
     """The end of the graph at a leaf: adds what arrives to ``grad``, which the leaf shows as its ``.grad``."""
 
-    __slots__ = ("__weakref__", "_leaf", "grad", "order")
+    __slots__ = ("__weakref__", "_leaf", "grad", "order", "rare")
 
     grad: "Tensor | None"
     edges = ()
-    num_results = 1
-    retained = None
+    num_results = num_outs = 1
 
     def __init__(self, leaf: "Tensor"):
         self._leaf = weakref.ref(leaf)
         self.grad = None
+        self.rare = None
         self.order = next_order()
 
     @property
@@ -91,13 +224,40 @@ class AccumulateGrad:
         return "torch::autograd::AccumulateGrad"
 
     @property
-    def sequence_nr(self) -> int:
-        """How many nodes were made before this one."""
-        return -self.order
-
-    @property
     def next_functions(self) -> tuple[()]:
         return ()
 
-    def __repr__(self) -> str:
-        return f"<AccumulateGrad object at {id(self):#x}>"
+    @property
+    def _input_metadata(self) -> list[InputMetadata]:
+        leaf = self.variable
+        return [] if leaf is None else [InputMetadata(leaf.shape, leaf.dtype)]
+
+
+def rarely(node: Any) -> Rare:
+    """The Rare of a node, which gets one."""
+    if node.rare is None:
+        node.rare = Rare()
+        if type(node) is AccumulateGrad:
+            leaves_with_hooks.add(node)
+    return node.rare
+
+
+class ShownNode(Node):
+    """A node that somebody looks at: what it saved are its attributes ``_saved_self``, ...; see ``saved.py``."""
+
+    __slots__ = ()
+
+
+def shown(node: Any) -> Any:
+    """``node``, from now on of a class named after its op: ``type(y.grad_fn).__name__`` is ``"MulBackward0"``.
+
+    Only here, for attributes of objects of many classes are found more slowly; the recorder and the walk back see one.
+    """
+    if type(node) is Node:
+        node.__class__ = _class_named(node.name().rpartition("::")[2])
+    return node
+
+
+@functools.cache
+def _class_named(name: str) -> type[ShownNode]:
+    return type(name, (ShownNode,), {"__slots__": ()})

@@ -19,16 +19,13 @@ from jax.tree_util import tree_flatten
 from twograd import rules
 from twograd._compat import bind_again
 from twograd.graph import split_vjp
+from twograd.tape.names import NUMBERS_ARE_STRUCTURE, node_name
 
 Mask = tuple[bool, ...]
 Pullback = Callable[..., Sequence[Any]]
 
 RESULT = object()  # stands for an array among the leaves of a result, or for an operand among those of a call
 LEAF = jax.tree.structure(0)
-NAMES = {
-    "multiply": "Mul", "mul": "Mul", "matmul": "Mm", "subtract": "Sub", "true_divide": "Div", "divide": "Div",
-    "negative": "Neg", "power": "Pow", "absolute": "Abs",
-}  # fmt: skip
 
 
 class Plan:
@@ -41,6 +38,7 @@ class Plan:
 
     name: str
     wanted: Mask
+    num_outs: int
     num_results: int
     positions: tuple[int, ...] | None
     differentiable: Mask
@@ -60,10 +58,30 @@ class Plan:
         pull = self._pullbacks.get(key)
         if pull is None:
             pull = self._pullbacks[key] = self._make_pullback(with_ct, wanted)
-            pull.__name__ = self.name.removesuffix("0")
+            pull.__name__ = self.name.rpartition("::")[2].removesuffix("0")
             if compiled:
                 pull = self._pullbacks[key] = self._compile(pull, with_ct)
         return pull
+
+    @functools.cached_property
+    def could_want(self) -> Mask:
+        """Which operands could have a gradient, were they to require one, as PyTorch counts them: not an index, but a
+        Python number in arithmetic, which is a Tensor there."""
+        takes_numbers = self.name not in NUMBERS_ARE_STRUCTURE
+        return tuple(
+            want or (takes_numbers if aval.weak_type and not aval.shape else rules.carries_gradient(aval))
+            for aval, want in zip(self.operand_avals, self.wanted, strict=True)
+        )
+
+    @property
+    def operand_avals(self) -> Sequence[Any]:
+        """The types of the operands."""
+        return self._avals[: len(self.wanted)]
+
+    @property
+    def result_avals(self) -> Sequence[Any]:
+        """The types of the results."""
+        return self._avals[len(self.wanted) :]
 
     @functools.cached_property
     def pull(self) -> Pullback:
@@ -114,7 +132,7 @@ class CompiledPlan(Plan):
     def __init__(self, function: Callable[..., Any], avals: Sequence[Any], wanted: Mask):
         super().__init__()
         closed, self.leaves, self.out_tree = trace_op(function, avals)
-        self.name = node_name(function)
+        self.name = node_name(function, avals)
         self.num_outs = len(closed.out_avals)
         self.single = self.num_outs == 1 and self.out_tree == LEAF
         self.differentiable = tuple(map(rules.carries_gradient, closed.out_avals))
@@ -155,9 +173,9 @@ class EquationPlan(Plan):
         self._eqn = eqn
         self.name = node_name(eqn.primitive)
         self.wanted = wanted
-        self.num_results = len(eqn.outvars)
+        self.num_outs = self.num_results = len(eqn.outvars)
         self.differentiable = tuple(rules.carries_gradient(var.aval) for var in eqn.outvars)
-        self._avals = [atom.aval for atom in eqn.invars]
+        self._avals = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
         self._layout = rules.saved_positions(eqn, wanted)
         flat = [i for where in self._layout.values() for i in ([where] if isinstance(where, int) else where)]
         self.positions = tuple(flat) if any(wanted) else None
@@ -211,14 +229,6 @@ def trace_op(function: Callable[..., Any], avals: Sequence[Any]) -> tuple[Closed
 
     closed = jax.make_jaxpr(traced)(*avals)
     return closed, leaves, out_tree
-
-
-@functools.cache
-def node_name(function: Any) -> str:
-    """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``."""
-    name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
-    words = NAMES.get(name) or "".join(word[:1].upper() + word[1:] for word in name.strip("_<>").split("_"))
-    return words if words == "CopySlices" else f"{words}Backward0"
 
 
 add = jax.jit(lax.add)

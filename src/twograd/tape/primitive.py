@@ -16,41 +16,37 @@ from jax.tree_util import tree_unflatten
 from twograd import rules
 from twograd._compat import bind_again
 from twograd.graph.passes.inline import inline
-from twograd.tape.node import Edge, Node
+from twograd.tape.modes import mode
+from twograd.tape.node import Edge
 from twograd.tape.plan import RESULT, CompiledPlan, EquationPlan, Mask, Plan, trace_op
-from twograd.tape.tensor import make_tensor
+from twograd.tape.tensor import Tensor, make_tensor
+from twograd.tape.watched import make_node
 
 
-def record_primitives(function: Callable[..., Any], arrays: Sequence[Any], edges: Sequence[Edge | None]) -> Any:
+def record_primitives(function: Callable[..., Any], operands: Sequence[Tensor]) -> Any:
     """Runs ``function`` equation by equation, recording each that depends on an operand with an edge."""
-    closed, literals, leaves, out_tree = _traced(function, tuple(array.aval for array in arrays))
+    closed, literals, leaves, out_tree = _traced(function, tuple(operand._data.aval for operand in operands))
     jaxpr = closed.jaxpr
     env: dict[Any, tuple[Any, Edge | None]] = {
         var: (const, None) for var, const in zip(jaxpr.constvars, closed.consts, strict=True)
     }
-    env.update(zip(jaxpr.invars, zip(arrays, edges, strict=True), strict=True))
+    env.update(zip(jaxpr.invars, ((x._data, x._edge) for x in operands), strict=True))
 
     def read(atom):
         return (literals[id(atom)], None) if isinstance(atom, Literal) else env[atom]
 
     for eqn in jaxpr.eqns:
-        operands, operand_edges = zip(*map(read, eqn.invars), strict=True) if eqn.invars else ((), ())
-        plan = _plan(eqn, rules.wanted_operands(eqn, [edge is not None for edge in operand_edges]))
-        results = plan.forward(*operands)
-        node = make_node(plan, [*operands, *results], operand_edges)
+        values, edges = zip(*map(read, eqn.invars), strict=True) if eqn.invars else ((), ())
+        plan = _plan(eqn, rules.wanted_operands(eqn, [edge is not None for edge in edges]))
+        results = plan.forward(*values)
+        node = make_node(plan, values, results, edges)
         for i, var in enumerate(eqn.outvars):
             env[var] = (results[i], (node, i) if node is not None and plan.differentiable[i] else None)
-    outs = map(read, jaxpr.outvars)
-    tensors = (make_tensor(data, edge) for data, edge in outs)
+    outputs = [make_tensor(data, edge) for data, edge in map(read, jaxpr.outvars)]
+    for watcher in mode.watchers:
+        watcher.op_done(function, operands, outputs)
+    tensors = iter(outputs)
     return tree_unflatten(out_tree, [next(tensors) if leaf is RESULT else leaf for leaf in leaves])
-
-
-def make_node(plan: Plan, values: Sequence[Any], operand_edges: Sequence[Edge | None]) -> Node | None:
-    """The node of one call: the edges of the operands that want a cotangent, and the values its pullback reads."""
-    if plan.positions is None:
-        return None
-    edges = tuple(edge for edge, want in zip(operand_edges, plan.wanted, strict=True) if want and edge is not None)
-    return Node(plan, edges, [values[i] for i in plan.positions])
 
 
 @functools.lru_cache(maxsize=4096)

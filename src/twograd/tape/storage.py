@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Node
 
 if TYPE_CHECKING:
@@ -27,8 +28,15 @@ the whole array."""
 
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
-    "{output} is at version {version}; expected version {expected} instead. Hint: enable anomaly detection to find the "
-    "operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
+    "{output} is at version {version}; expected version {expected} instead. Hint: {hint}"
+)
+HINT = (
+    "enable anomaly detection to find the operation that failed to compute its gradient, with "
+    "torch.autograd.set_detect_anomaly(True, check_nan=False)."
+)
+HINT_OF_ANOMALY = (
+    "the backtrace further above shows the operation that failed to compute its gradient. The variable in question was "
+    "changed in there or anywhere later. Good luck!"
 )
 TYPES = {
     "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "bool": "Bool", "int8": "Char",
@@ -82,14 +90,18 @@ class Storage:
 
 class Refusal(NamedTuple):
     """Why a view must not be changed in place where gradients are recorded: it is, or is a view of, one of several
-    outputs of an op, or a view made under ``no_grad``. ``name`` is its node's, or empty if it has no history."""
+    outputs of an op, or a view made under ``no_grad``, in a custom Function, or in inference mode. ``name`` is its
+    node's, or empty if it has no history."""
 
     several: bool
     name: str
     output_nr: int
+    custom: bool = False
+    inference: bool = False
 
 
 NO_GRAD = Refusal(False, "", 0)
+INFERENCE = Refusal(False, "", 0, inference=True)
 
 
 class Alias:
@@ -136,6 +148,8 @@ def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> 
     """Lets ``tensor`` show what ``owner`` shows, with the same count of changes unless another is given."""
     alias = alias_of(owner)
     counter = counter or alias.counter
+    if owner._inference:
+        tensor.__class__ = owner._in_inference
     tensor._alias = Alias(alias.storage, counter, alias.path, alias.in_row)
     alias.storage.add(tensor, counter)
     return tensor
@@ -174,8 +188,7 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
         entry = superseded.get(id(value))
         if entry is None or (entry.writer == node.order and position == 0):
             continue  # an op in place may read what it replaces: that is its own operand, of which PyTorch saves a copy
-        history = [*node.next_functions, *((node, i) for i in range(node.num_results))]
-        source, output_nr = history[position]
+        source, output_nr = node.source(position)
         tensor = entry.tensor()
         edge = None if tensor is None else tensor._edge
         if (
@@ -185,7 +198,7 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
             and edge[0] is not source
         ):
             continue  # two leaves were made of the same array, and it is the other that was changed
-        if tensor is not None and tensor.grad_fn is not None and position < len(node.next_functions):
+        if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
         made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
         raise RuntimeError(
@@ -195,6 +208,7 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
                 output=made and f", which is {made},",
                 version=entry.counter.version,
                 expected=entry.version,
+                hint=HINT if mode.anomaly is None else HINT_OF_ANOMALY,
             )
         )
 

@@ -13,7 +13,8 @@ import numpy as np
 from jax.core import Tracer
 
 from twograd import rules
-from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.modes import mode
+from twograd.tape.node import AccumulateGrad, Edge, Node, rarely, shown
 from twograd.tape.storage import Alias, Counter, alias_of, share
 
 NON_LEAF_GRAD = (
@@ -39,6 +40,9 @@ class Tensor:
     _alias: Alias | None
     _data: jax.Array
     _edge: Edge | None
+    _inference = False
+    _in_inference: "type[Tensor]"  # the class of those made in inference mode; see inference.py
+    _stale: "type[Tensor]"  # and of those whose storage was changed through another; see views.py
 
     if TYPE_CHECKING:
 
@@ -49,6 +53,8 @@ class Tensor:
         self._data = data if isinstance(data, jax.Array) else jnp.asarray(data)
         self._edge = None
         self._alias = None
+        if mode.inference:
+            self.__class__ = self._in_inference
         if requires_grad:
             self.requires_grad = True
 
@@ -78,6 +84,10 @@ class Tensor:
                 )
             self._edge = (AccumulateGrad(self), 0)  # pyright: ignore[reportAttributeAccessIssue] # the last of all nodes
 
+    def is_inference(self) -> bool:
+        """Whether this Tensor was made in inference mode."""
+        return self._inference
+
     @property
     def is_leaf(self) -> bool:
         """Whether this Tensor was made by the user, not computed from Tensors that require gradients."""
@@ -86,7 +96,7 @@ class Tensor:
     @property
     def grad_fn(self) -> Node | None:
         """The node that computed this Tensor; None for a leaf."""
-        return None if self.is_leaf else self._edge[0]  # pyright: ignore[reportOptionalSubscript]
+        return None if self.is_leaf else shown(self._edge[0])  # pyright: ignore[reportOptionalSubscript]
 
     @property
     def output_nr(self) -> int:
@@ -101,10 +111,11 @@ class Tensor:
         node, output_nr = self._edge
         if isinstance(node, AccumulateGrad):
             return node.grad
-        if node.retained is None or output_nr not in node.retained:
+        retained = None if node.rare is None else node.rare.retained
+        if retained is None or output_nr not in retained:
             warnings.warn(NON_LEAF_GRAD, UserWarning, stacklevel=2)
             return None
-        return node.retained[output_nr]
+        return retained[output_nr]
 
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
@@ -139,15 +150,16 @@ class Tensor:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         node, output_nr = self._edge
         if not isinstance(node, AccumulateGrad):
-            if node.retained is None:
-                node.retained = {}
-            node.retained.setdefault(output_nr, None)
+            rare = rarely(node)
+            if rare.retained is None:
+                rare.retained = {}
+            rare.retained.setdefault(output_nr, None)
 
     @property
     def retains_grad(self) -> bool:
         """Whether this is a non-leaf Tensor whose ``.grad`` will be kept."""
         node = self.grad_fn
-        return node is not None and node.retained is not None and self.output_nr in node.retained
+        return node is not None and node.rare is not None and self.output_nr in (node.rare.retained or ())
 
     def detach(self) -> "Tensor":
         """The same elements, cut off from the graph: a change in place of either is seen, and counted, by both."""

@@ -20,9 +20,9 @@ import numpy as np
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.modes import enable_grad, mode, no_grad
-from twograd.tape.node import AccumulateGrad
+from twograd.tape.node import AccumulateGrad, rarely
 from twograd.tape.plan import node_name
-from twograd.tape.storage import NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
+from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -38,11 +38,22 @@ SEVERAL = (
     "This view is the output of a function that returns multiple views. Such functions do not allow the output views "
     "to be modified inplace. You should replace the inplace operation by an out-of-place one."
 )
+CUSTOM = (
+    "This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to "
+    "handle view+inplace would override the custom backward associated with the custom Function, leading to incorrect "
+    "gradients. This behavior is forbidden. You can fix this by cloning the output of the custom Function."
+)
 IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has been"
 
 
 def _refused(refusal: Refusal, what: str) -> RuntimeError:
     """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
+    if refusal.custom:
+        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+        return RuntimeError(f"{text} {CUSTOM}")
+    if refusal.inference:
+        text = f"A view was created in inference mode and {what} modified inplace in normal mode."
+        return RuntimeError(f"{text} {AMBIGUOUS.replace('no_grad', 'inference_mode')}")
     if not refusal.name:
         text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
     elif refusal.several:
@@ -63,6 +74,7 @@ class Stale(Tensor):
     """
 
     __slots__ = ()
+    _fresh = Tensor
 
     @property
     def requires_grad(self) -> bool:
@@ -83,15 +95,16 @@ class Stale(Tensor):
         if name == "_data":
             self._data = _follow(alias.path, alias.storage.array)
             alias.storage.add(self, alias.counter)
-        elif alias.refusal is not None and not mode.recording:
+        elif alias.refusal is not None and not mode.enabled:
             return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
             self._edge = _regenerated(alias)
         if _has(self, "_data") and _has(self, "_edge"):
-            self.__class__ = Tensor  # pyright: ignore[reportAttributeAccessIssue]
+            self.__class__ = self._fresh  # pyright: ignore[reportAttributeAccessIssue]
         return object.__getattribute__(self, name)
 
 
+Tensor._stale = Stale
 Stale.__name__ = Stale.__qualname__ = "Tensor"
 
 
@@ -123,7 +136,7 @@ def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool =
     The function must be linear in ``x``: each element of its result is one of ``x``. ``in_row`` says that it leaves
     them all in their order, as a reshape does.
     """
-    refusal = None if mode.recording else NO_GRAD
+    refusal = None if mode.enabled else INFERENCE if mode.inference else NO_GRAD
     return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
@@ -132,7 +145,8 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
     results = []
     for i, (function, *operands) in enumerate(functions):
         result = apply(function, x, *operands)
-        refusal = Refusal(True, name if result.requires_grad else "", i) if mode.recording else NO_GRAD
+        refusal = Refusal(True, name if result.requires_grad else "", i)
+        refusal = refusal if mode.enabled else INFERENCE if mode.inference else NO_GRAD
         results.append(_attached(result, x, function, tuple(operands), refusal))
     return tuple(results)
 
@@ -146,6 +160,8 @@ def _attached(
     in_row: bool = False,
 ) -> Tensor:
     """``result``, from now on a view of ``x``; or, if that is one, of its base."""
+    if result._inference is not x._inference:  # a view is what its base is
+        result.__class__ = Tensor._in_inference if x._inference else Tensor
     of = x._alias or alias_of(x)
     base = x if of.base is None else of.base
     start = of.path if base is x else of.start
@@ -214,10 +230,15 @@ def can_view(x: Tensor, sizes: Sequence[int]) -> bool:
 
 def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
     """Raises RuntimeError where ``x`` must not be changed in place by an op that also reads ``others``."""
+    if x._inference and not mode.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a "
+            "normal tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+        )
     alias = x._alias
     if mode.views == "error" and alias is not None:
         _check_unshared(x, alias)
-    if mode.recording:
+    if mode.enabled:
         base = None if alias is None else alias.base
         if alias is not None and base is not None and alias.refusal is not None:
             if base.requires_grad or any(isinstance(other, Tensor) and other.requires_grad for other in others):
@@ -248,7 +269,7 @@ def write(x: Tensor, result: Tensor) -> Tensor:
     alias = alias_of(x)
     storage, base = alias.storage, alias.base
     node = result.grad_fn
-    tracked = bool(mode.recording) and (result._edge is not None or (base is not None and base._edge is not None))
+    tracked = mode.enabled and (result._edge is not None or (base is not None and base._edge is not None))
     if tracked and base is not None:
         functions, operands = _flat(alias.path, alias.start)
         rewritten = apply(_inverse(_composed(functions)), base, result, *operands)
@@ -269,6 +290,8 @@ def write(x: Tensor, result: Tensor) -> Tensor:
             put = recorder(_inverse(_composed(functions)))
             storage.array = put(Tensor(storage.array), Tensor(result._data), *operands)._data
     _spread(x, result._data, alias)
+    for watcher in mode.watchers:
+        watcher.written(x, result)
     return x
 
 
@@ -286,11 +309,11 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             storage.shown.append((weakref.ref(tensor), None, other.counter))
             if _has(tensor, "_data"):
                 del tensor._data
-            tensor.__class__ = Stale
+            tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
                 del tensor._edge
-            tensor.__class__ = Stale
+            tensor.__class__ = tensor._stale
 
 
 def _fitting(x: Tensor, result: Tensor) -> Tensor:
@@ -314,10 +337,12 @@ def _move_history(x: Tensor, result: Tensor) -> None:
     """The edge of ``result`` becomes that of ``x``; if its gradient was to be retained, the new one's is."""
     edge, new = x._edge, result._edge
     x._edge = new
-    if edge is None or new is None or isinstance(edge[0], AccumulateGrad) or edge[0].retained is None:
+    if edge is None or new is None or isinstance(edge[0], AccumulateGrad) or edge[0].rare is None:
         return
-    if edge[1] in edge[0].retained:
-        new[0].retained = {**(new[0].retained or {}), new[1]: edge[0].retained.pop(edge[1])}
+    retained = edge[0].rare.retained
+    if retained is not None and edge[1] in retained:
+        rare = rarely(new[0])
+        rare.retained = {**(rare.retained or {}), new[1]: retained.pop(edge[1])}
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------

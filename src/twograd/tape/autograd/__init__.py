@@ -4,8 +4,8 @@ One difference: the gradient of a real function of a complex Tensor is, as in JA
 conjugate.
 """
 
-import contextlib
 import functools
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from twograd.tape.anomaly import detect_anomaly as detect_anomaly
+from twograd.tape.anomaly import set_detect_anomaly as set_detect_anomaly
 from twograd.tape.apply import apply
-from twograd.tape.backward import added, as_tensor, backward_pass
-from twograd.tape.modes import enable_grad
-from twograd.tape.node import AccumulateGrad, Edge
+from twograd.tape.autograd import function as function
+from twograd.tape.autograd import graph as graph
+from twograd.tape.autograd.function import Function as Function
+from twograd.tape.autograd.graph import GradientEdge
+from twograd.tape.backward import backward_pass
+from twograd.tape.hooks import as_tensor
+from twograd.tape.inference import inference_mode as inference_mode
+from twograd.tape.modes import enable_grad as enable_grad
+from twograd.tape.modes import no_grad as no_grad
+from twograd.tape.modes import set_grad_enabled as set_grad_enabled
+from twograd.tape.node import Edge, InputMetadata
 from twograd.tape.tensor import Tensor
 
-Tensors = Tensor | Sequence[Tensor]
+Differentiable = Tensor | GradientEdge
+Tensors = Differentiable | Sequence[Differentiable]
 Cotangents = Tensor | Sequence[Tensor | None] | None
 
 CYCLE = (
@@ -52,12 +63,9 @@ def backward(
         _walk(edges, cts, None, retain_graph, create_graph)
         return
     for x in leaves:
-        x.retain_grad()
-    targets = _targets(leaves)
-    found = _walk(edges, cts, targets, retain_graph, create_graph)
-    for node, _ in dict.fromkeys(targets):
-        if isinstance(node, AccumulateGrad):
-            node.grad = added(node.grad, found[(node, 0)])
+        if isinstance(x, Tensor):
+            x.retain_grad()
+    _walk(edges, cts, _targets(leaves), retain_graph, create_graph, accumulating=True)
 
 
 def grad(
@@ -86,7 +94,7 @@ def grad(
     found = _walk(edges, cts, targets, retain_graph, create_graph)
     grads = [as_tensor(found[edge]) for edge in targets]
     if materialize_grads:
-        return tuple(Tensor(jnp.zeros_like(x._data)) if g is None else g for g, x in zip(grads, leaves, strict=True))
+        return tuple(_zeros(x) if g is None else g for g, x in zip(grads, leaves, strict=True))
     if not allow_unused and any(g is None for g in grads):
         raise RuntimeError(
             f"The differentiated Tensor at index {grads.index(None)} appears to not have been used in the graph. Set "
@@ -95,23 +103,37 @@ def grad(
     return tuple(grads)
 
 
+def _zeros(x: Differentiable) -> Tensor:
+    like = x if isinstance(x, Tensor) else x.node._input_metadata[x.output_nr]
+    return Tensor(jnp.zeros(like.shape, like.dtype))
+
+
 def _walk(
-    edges: Sequence[Edge], cts: Sequence[Any], targets: Sequence[Edge] | None, retain: bool | None, create_graph: bool
+    edges: Sequence[Edge],
+    cts: Sequence[Any],
+    targets: Sequence[Edge] | None,
+    retain: bool | None,
+    create_graph: bool,
+    accumulating: bool = False,
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
-    with enable_grad() if create_graph else contextlib.nullcontext():
-        return backward_pass(edges, cts, targets, keep, create_graph)
+    with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
+        return backward_pass(edges, cts, targets, keep, create_graph, accumulating)
 
 
-def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:
-    return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+def _tuple(tensors: Tensors) -> tuple[Differentiable, ...]:
+    return (tensors,) if isinstance(tensors, (Tensor, GradientEdge)) else tuple(tensors)
 
 
-def _targets(inputs: Sequence[Tensor]) -> list[Edge]:
-    for x in inputs:
-        if x._edge is None:
-            raise RuntimeError("One of the differentiated Tensors does not require grad")
-    return [x._edge for x in inputs if x._edge is not None]
+def _edge(x: Differentiable) -> Edge | None:
+    return (x.node, x.output_nr) if isinstance(x, GradientEdge) else x._edge  # pyright: ignore[reportReturnType]
+
+
+def _targets(inputs: Sequence[Differentiable]) -> list[Edge]:
+    edges = [edge for edge in map(_edge, inputs) if edge is not None]
+    if len(edges) < len(inputs):
+        raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return edges
 
 
 def _roots(outputs: Tensors, cotangents: Cotangents, create_graph: bool) -> tuple[list[Edge], list[Any]]:
@@ -124,12 +146,14 @@ def _roots(outputs: Tensors, cotangents: Cotangents, create_graph: bool) -> tupl
         raise RuntimeError(f"got {len(outs)} tensors and {len(given)} gradients")
     edges, cts = [], []
     for i, (out, ct) in enumerate(zip(outs, given, strict=True)):
-        if not isinstance(out, Tensor):
+        if not isinstance(out, (Tensor, GradientEdge)):
             raise TypeError(f"element {i} of tensors is a {type(out).__name__}, not a Tensor")
-        if out._edge is None:
+        edge = _edge(out)
+        if edge is None:
             raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-        edges.append(out._edge)
-        cts.append(_cotangent(out, ct, i, create_graph))
+        edges.append(edge)
+        like = out if isinstance(out, Tensor) else edge[0]._input_metadata[edge[1]]
+        cts.append(_cotangent(like, ct, i, create_graph))
     return edges, cts
 
 
@@ -144,13 +168,13 @@ def _ones(shape: tuple[int, ...], dtype: Any) -> jax.Array:
         return jnp.ones(shape, dtype)
 
 
-def _is_complex(x: Tensor) -> bool:
+def _is_complex(x: Tensor | InputMetadata) -> bool:
     return jnp.issubdtype(x.dtype, jnp.complexfloating)
 
 
-def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> Any:
+def _cotangent(out: Tensor | InputMetadata, ct: Tensor | None, i: int, create_graph: bool) -> Any:
     if ct is None:
-        if out._data.size != 1:
+        if math.prod(out.shape) != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         if _is_complex(out):
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {out.dtype}")
