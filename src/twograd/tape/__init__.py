@@ -44,4 +44,6 @@ from twograd.tape.node import Node as Node
 from twograd.tape.picture import draw as draw
 from twograd.tape.stats import TapeStats as TapeStats
 from twograd.tape.stats import stats as stats
+from twograd.tape.stepper import Stepper as Stepper
+from twograd.tape.stepper import step as step
 from twograd.tape.tensor import Tensor as Tensor
