@@ -19,8 +19,9 @@ import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from twograd import rules
-from twograd.tape.node import AccumulateGrad, Node
+from twograd.tape.node import Node
 from twograd.tape.plan import CompiledPlan, EquationPlan, Plan
+from twograd.tape.stats import kept_arrays
 from twograd.tape.storage import superseded
 from twograd.tape.tensor import Tensor
 
@@ -31,9 +32,9 @@ PACKAGE = Path(__file__).parents[1]
 class SavedValue:
     """A value that a node keeps for its pullback.
 
-    ``name`` is what the rule calls it; for an op of several rules, where it stands in the op. ``position`` is among
-    the operands, then the results. ``changed`` are the versions that it was saved at and that its Tensor has now,
-    where these differ: to read it is an error.
+    ``name`` is what the rule calls it; for an op of several rules, where it stands in the op. ``value`` is the array,
+    or a Packed of it, and ``position`` among the operands, then the results. ``changed`` are the versions that it was
+    saved at and that its Tensor has now, where these differ: to read it is an error.
     """
 
     name: str
@@ -44,6 +45,11 @@ class SavedValue:
     @property
     def type(self) -> str:
         return type_of(self.value.aval)
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept for it: of a value that a hook packed, the arrays in what it was packed into."""
+        return sum(array.nbytes for array in kept_arrays(self.value))
 
 
 @dataclass(frozen=True)
@@ -67,23 +73,9 @@ def op_name(node: Node) -> str:
     return "".join("_" * bool(i and c.isupper() and words[i - 1].islower()) + c.lower() for i, c in enumerate(words))
 
 
-def result_avals(plan: Plan) -> list[Any]:
+def result_avals(plan: Plan) -> Sequence[Any]:
     """The types of the op's results, without those that are computed inside of it for its pullback to read."""
-    if isinstance(plan, EquationPlan):
-        return [var.aval for var in plan._eqn.outvars]
-    return plan._avals[len(plan.wanted) :][: getattr(plan, "num_outs", None)]
-
-
-def graph_behind(roots: Sequence[Node | AccumulateGrad]) -> list[Node | AccumulateGrad]:
-    """Every node that can be reached from the ``roots``, in the order in which they were made."""
-    seen: dict[Node | AccumulateGrad, None] = {}
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen[node] = None
-            stack.extend(next_node for next_node, _ in node.edges)
-    return sorted(seen, key=lambda node: node.sequence_nr)
+    return plan.result_avals[: getattr(plan, "num_outs", None)]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -127,7 +119,7 @@ def saved_values(node: Node) -> list[SavedValue]:
     positions = node.plan.positions or ()
     return [
         SavedValue(name, value, position, _changed(node, value, position))
-        for name, value, position in zip(saved_names(node.plan), node.saved, positions, strict=True)
+        for name, value, position in zip(rule_names(node.plan), node.saved, positions, strict=True)
     ]
 
 
@@ -139,7 +131,7 @@ def _changed(node: Node, value: Any, position: int) -> tuple[int, int] | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def saved_names(plan: Plan) -> list[str]:
+def rule_names(plan: Plan) -> list[str]:
     """What each value that the plan's pullback reads is called: by the rule, where the op is one primitive."""
     if isinstance(plan, EquationPlan):
         return [
@@ -180,11 +172,10 @@ def _saved_name(plan: Plan, position: int, operands: int, results: int, names: d
 @functools.lru_cache(maxsize=1024)
 def rules_called(plan: Plan) -> tuple[rules.Called, ...]:
     """The rules that the plan's pullback calls, in order: all by value, or all to be compiled as one."""
-    results = result_avals(plan)
-    with_ct = (*plan.differentiable[: len(results)], *[False] * (plan.num_results - len(results)))
-    known = [*plan._avals[: len(plan.wanted)], *results, *plan._avals[len(plan.wanted) + len(results) :]]
-    avals = [known[i] for i in plan.positions or ()]
-    avals += [aval for aval, present in zip(results, with_ct, strict=False) if present]
+    outs = len(result_avals(plan))
+    with_ct = (*plan.differentiable[:outs], *[False] * (plan.num_results - outs))
+    avals = [plan._avals[i] for i in plan.positions or ()]
+    avals += [aval for aval, present in zip(plan.result_avals, with_ct, strict=True) if present]
     with rules.recording() as calls:
         jax.make_jaxpr(plan._make_pullback(with_ct, plan.wanted))(*avals)
     return tuple(calls)

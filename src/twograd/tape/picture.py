@@ -17,7 +17,6 @@ from twograd.pictures import Node as Box
 from twograd.tape.describe import (
     SavedValue,
     callers_tensors,
-    graph_behind,
     named_tensors,
     op_name,
     result_avals,
@@ -25,7 +24,7 @@ from twograd.tape.describe import (
     type_of,
 )
 from twograd.tape.node import AccumulateGrad, Node
-from twograd.tape.stats import stats
+from twograd.tape.stats import graph_behind, stats
 from twograd.tape.tensor import Tensor
 
 MAX_NODES = 120
@@ -202,14 +201,14 @@ class _Drawer:
                 self._edge(f"saved{i}", target, "saved")
 
     def _kept(self, key: str, values: list[tuple[str, SavedValue]], fold: bool) -> None:
-        sizes = [f"{saved.type}, {saved.value.nbytes:,} B" for _, saved in values]
+        sizes = [f"{saved.type}, {saved.nbytes:,} B" for _, saved in values]
         if len(values) == 1:
             title, details = values[0][0], sizes
         else:
             title = f"{len(values)} values"
             details = [f"{name}: {size}" for (name, _), size in zip(values, sizes, strict=True)]
             if len(values) > MOST_LINES:
-                size = sum(saved.value.nbytes for _, saved in values[MOST_LINES - 1 :])
+                size = sum(saved.nbytes for _, saved in values[MOST_LINES - 1 :])
                 details[MOST_LINES - 1 :] = [f"… {len(values) - MOST_LINES + 1} more, {size:,} B"]
         changed = [saved.changed for _, saved in values if saved.changed]
         details += [f"saved at version {at}, now at {now}" for at, now in changed[:1]]

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from twograd.tape.describe import AppliedRule, SavedValue, applied_rules, graph_behind, op_name, saved_values
+from twograd.tape.describe import AppliedRule, SavedValue, applied_rules, op_name, saved_values
 from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.stats import graph_behind, kept_arrays
 from twograd.tape.tensor import Tensor
 
 AnyNode = Node | AccumulateGrad
@@ -96,21 +97,18 @@ class Recorder:
         self.nodes = graph_behind([node for node, _ in roots])
         self.line_of = line_of
         ops = [node for node in self.nodes if isinstance(node, Node)]
-        self.leaves = {}
-        for node in self.nodes:
-            if isinstance(node, AccumulateGrad):
-                name = names.get(id(node.variable), f"leaf {len(self.leaves)}")
-                while name in self.leaves.values():
-                    name += "'"
-                self.leaves[node] = name
-        self.label = {node: f"{node.name()} #{i}" for i, node in enumerate(ops)}
+        self.leaves = {
+            node: names.get(id(node.variable)) or f"leaf {i}"
+            for i, node in enumerate(node for node in self.nodes if isinstance(node, AccumulateGrad))
+        }
+        self.label: dict[AnyNode, str] = {node: f"{node.name()} #{i}" for i, node in enumerate(ops)}
         self.label |= {node: f"AccumulateGrad of {name}" for node, name in self.leaves.items()}
-        self.left = Counter(edge[0] for node in self.nodes for edge in node.edges)
+        self.left: Counter[AnyNode] = Counter(edge[0] for node in self.nodes for edge in node.edges)
         self.left.update(node for node, _ in roots)
         self.expected = dict(self.left)
-        self.held = Counter(id(value) for node in ops for value in node.saved or ())
-        sizes = {id(value): value.nbytes for node in ops for value in node.saved or ()}
-        self.bytes_at_first = self.live_bytes = sum(sizes.values())
+        kept = [array for node in ops for value in node.saved or () for array in kept_arrays(value)]
+        self.held = Counter(map(id, kept))
+        self.bytes_at_first = self.live_bytes = sum({id(array): array.nbytes for array in kept}.values())
         self.arrived: Counter[AnyNode] = Counter()
         self.steps: list[Step] = []
         self.begun: Step | None = None
@@ -135,7 +133,7 @@ class Recorder:
             tuple(map(_array, cts)),
             tuple(saved_values(node)) if isinstance(node, Node) else (),
             self.line_of(node) if isinstance(node, Node) else None,
-            leaf=self.leaves.get(node),  # pyright: ignore[reportArgumentType]
+            leaf=self.leaves.get(node) if isinstance(node, AccumulateGrad) else None,
         )
 
     def after(self, node: AnyNode, in_cts: Sequence[Any]) -> None:
@@ -164,10 +162,12 @@ class Recorder:
         freed = []
         if isinstance(step.node, Node) and step.node.saved is None:
             for saved in step.saved:
-                self.held[id(saved.value)] -= 1
-                if not self.held[id(saved.value)]:
+                arrays = kept_arrays(saved.value)
+                self.held.subtract(map(id, arrays))
+                gone = [array for array in arrays if not self.held[id(array)]]
+                self.live_bytes -= sum(array.nbytes for array in gone)
+                if len(gone) == len(arrays):
                     freed.append(saved)
-        self.live_bytes -= sum(saved.value.nbytes for saved in freed)
         grads = {name: _array(leaf.grad) for leaf, name in self.leaves.items()}
         known = {name: getattr(step, name) for name in step.__dataclass_fields__}
         known |= {"freed": tuple(freed), "live_bytes": self.live_bytes, "grads": grads, **outcome}
@@ -180,7 +180,7 @@ def _array(ct: Any) -> Any:
 
 @contextlib.contextmanager
 def listening(recorder: Recorder) -> Iterator[None]:
-    """Has the nodes tell ``recorder`` what the walk does: after the hooks that they have, which may change gradients."""
+    """Has the nodes tell ``recorder`` what the walk does, after the hooks that they have: these may change it."""
     with contextlib.ExitStack() as handles:
         for node in recorder.nodes:
 

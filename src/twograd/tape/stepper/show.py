@@ -14,6 +14,7 @@ from jax.core import Tracer
 from twograd.pictures.picture import columns, printable
 from twograd.tape.describe import result_avals, type_of
 from twograd.tape.node import Node
+from twograd.tape.saved import Packed
 from twograd.tape.stepper.linked import Linked
 from twograd.tape.stepper.record import Step
 
@@ -66,7 +67,7 @@ def sections(walk: "Stepper", step: Step) -> Iterator[Section]:
             for out in step.outgoing
         ]
         yield Section("outgoing", "Cotangents handed on", _shortened(outgoing))
-        freed = [(saved.name, saved.type, f"{saved.value.nbytes:,} B") for saved in step.freed]
+        freed = [(saved.name, saved.type, f"{saved.nbytes:,} B") for saved in step.freed]
         yield Section("freed", f"Freed; {step.live_bytes:,} B are still saved", _shortened(freed), empty="Nothing.")
     before = walk.steps[step.index - 1].grads if step.index else {}
     grads = [
@@ -144,6 +145,8 @@ def value(array: Any, none: str = "zero, not computed") -> tuple[str, str]:
     """The type of an array, and its elements or what there is to say of many."""
     if array is None:
         return "", none
+    if type(array) is Packed:
+        return type_of(array.aval), "packed by a hook"
     found = type_of(jax.typeof(array))
     if isinstance(array, Tracer):
         return found, "a value that is being traced"

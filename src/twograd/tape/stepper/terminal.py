@@ -26,12 +26,12 @@ def run(walk: "Stepper", source: TextIO | None = None, output: TextIO | None = N
     """Shows the current step, then obeys commands, a line each, until ``q`` or the end of ``source``."""
     from rich.console import Console  # loaded where it is used: the tape is imported without it
 
-    source = source or sys.stdin
+    lines = sys.stdin if source is None else source
     console = Console(file=output, highlight=False, soft_wrap=False)
     _show(console, walk)
     while True:
         console.print(f"[bold]{walk.position + 1}/{len(walk.steps)}[/] n b g j q ? > ", end="")
-        line = source.readline()
+        line = lines.readline()
         if not line:
             console.print()
             return
