@@ -78,6 +78,11 @@ def result_avals(plan: Plan) -> Sequence[Any]:
     return plan.result_avals[: getattr(plan, "num_outs", None)]
 
 
+def line_of(node: Node) -> str | None:
+    """The user's line that made the node, ``file.py:12``, where it is known."""
+    return None
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from twograd._files import write_atomically
 from twograd.graph.graph import trace_leaves
 from twograd.rules import carries_gradient
 from twograd.tape import autograd
-from twograd.tape.describe import callers_tensors, named_tensors
+from twograd.tape.describe import callers_tensors, line_of, named_tensors
 from twograd.tape.modes import enable_grad, granularity
 from twograd.tape.node import AccumulateGrad, Node
 from twograd.tape.stepper.linked import Linked, linked
@@ -169,7 +169,7 @@ def step(
     else:
         raise TypeError(f"step takes a Tensor, or a function and its arguments; got {type(target).__name__}")
     names = {id(tensor): name for name, tensor in named.items()}
-    recorder = Recorder([] if loss._edge is None else [loss._edge], names, lambda node: None)
+    recorder = Recorder([] if loss._edge is None else [loss._edge], names, line_of)
     recorded(recorder, lambda: autograd.backward(loss, gradient, retain_graph, create_graph, inputs))
     if program is None:
         return Stepper(title, recorder, None, NO_FUNCTION)
