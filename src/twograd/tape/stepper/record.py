@@ -26,7 +26,7 @@ class Waiting:
     """A node in the queue: how many of its cotangents have arrived, of how many that may come.
 
     It is ``ready`` when all nodes that lead to it have been walked. The walk takes nodes in falling order of their
-    numbers, so the first is, but where a node that leads to it got no cotangent and is never walked.
+    numbers, so a node that it takes is, but where one that leads to it got no cotangent and is never walked.
     """
 
     node: AnyNode
@@ -121,9 +121,10 @@ class Recorder:
 
     def before(self, node: AnyNode, cts: Sequence[Any]) -> None:
         """The walk takes ``node`` from the queue."""
+        others = sorted((other for other in self.arrived if other is not node), key=lambda other: other.order)
         queue = tuple(
-            Waiting(other, self.label[other], arrived, self.expected[other], self.left[other] == 0)
-            for other, arrived in sorted(self.arrived.items(), key=lambda item: item[0].order)
+            Waiting(other, self.label[other], self.arrived[other], self.expected[other], self.left[other] == 0)
+            for other in (node, *others)
         )
         self.begun = Step(
             len(self.steps),

@@ -48,7 +48,7 @@ class Section:
 
 def sections(walk: "Stepper", step: Step) -> Iterator[Section]:
     """What there is to say of a step, in the order in which it happens."""
-    yield Section("queue", "Queue, by falling number", _shortened(list(_queue(step))))
+    yield Section("queue", "Queue", _shortened(list(_queue(step))))
     incoming = list(_incoming(step))
     yield Section("incoming", "Cotangent" + "s" * (len(incoming) > 1) + " that arrived", _shortened(incoming))
     if step.leaf is None:
@@ -96,8 +96,10 @@ def origin(walk: "Stepper", step: Step) -> str:
 
 
 def _short(line: str) -> str:
-    file, _, rest = line.rpartition(":")
-    return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{rest}"
+    """``model.py:12 (forward)`` of a whole path and a qualified name."""
+    place, _, function = line.rpartition(" (")
+    file = place.replace(chr(92), "/").rsplit("/", 1)[-1]
+    return f"{file} ({function.rsplit('.', 1)[-1]}"
 
 
 def _queue(step: Step) -> Iterator[tuple[str, ...]]:

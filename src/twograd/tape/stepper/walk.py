@@ -17,7 +17,7 @@ from twograd.graph.graph import trace_leaves
 from twograd.rules import carries_gradient
 from twograd.tape import autograd
 from twograd.tape.describe import callers_tensors, line_of, named_tensors
-from twograd.tape.modes import enable_grad, granularity
+from twograd.tape.modes import enable_grad, granularity, no_grad
 from twograd.tape.node import AccumulateGrad, Node
 from twograd.tape.stepper.linked import Linked, linked
 from twograd.tape.stepper.page import page
@@ -213,17 +213,29 @@ class _Program:
         return loss
 
     def linked(self, ct: Any, steps: Sequence[Step]) -> Linked:
-        """Traces the function on its operands' types: on plain tracers, as ``graph.trace`` does."""
+        """Traces the function as ``graph.trace`` does; or, if it needs a Tensor's methods, on Tensors of tracers."""
 
-        def traced(*leaves: Any) -> Any:
-            given = iter(leaves)
-            values = [next(given) if isinstance(value, Tensor) else value for value in self.values]
-            return self.f(*tree_unflatten(self.tree, values))
+        def plainly(*leaves: Any) -> Any:
+            return self._call(leaves)
 
+        def on_tensors(*leaves: Any) -> Any:
+            with no_grad():
+                return self._call(list(map(Tensor, leaves)))._data
+
+        try:
+            return self._linked(plainly, ct, steps)
+        except Exception:
+            return self._linked(on_tensors, ct, steps)
+
+    def _call(self, leaves: Sequence[Any]) -> Any:
+        given = iter(leaves)
+        values = [next(given) if isinstance(value, Tensor) else value for value in self.values]
+        return self.f(*tree_unflatten(self.tree, values))
+
+    def _linked(self, traced: Callable[..., Any], ct: Any, steps: Sequence[Step]) -> Linked:
         operands = self.operands
         closed, shape = trace_leaves(traced, [x._data.aval for x in operands], self.names)
-        in_tree = tree_structure((tuple(operands), {}))
-        program = graph.Graph(closed, in_tree, tree_structure(shape), self.name)
+        program = graph.Graph(closed, tree_structure((tuple(operands), {})), tree_structure(shape), self.name)
         return linked(program, [i for i, x in enumerate(operands) if x.requires_grad], ct, steps)
 
 
