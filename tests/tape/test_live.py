@@ -154,6 +154,26 @@ def test_the_chart(x, tmp_path):
     assert sorted(found.name for found in tmp_path.iterdir()) == ["bytes.png", "bytes.svg"]
 
 
+class Doubled(tape.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx, ct):
+        (x,) = ctx.saved_tensors
+        return ct * 2.0 + x * 0.0
+
+
+def test_what_a_function_of_the_users_keeps(x):
+    with tape.live_bytes() as live:
+        loss = Doubled.apply(x)
+        assert live.events[-1].bytes == tape.stats(loss).saved_bytes == X.nbytes
+        loss.backward()
+    assert [(event.op, event.bytes) for event in live.events] == [("Doubled", X.nbytes), ("Doubled", 0)]
+
+
 def test_nested_blocks_both_count(x):
     with tape.live_bytes() as outer:
         a = tnp.sum(tnp.sin(x))

@@ -213,6 +213,58 @@ def test_what_backward_refuses_is_refused():
         tape.step(pair, X)
 
 
+class Doubled(tape.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx, ct):
+        (x,) = ctx.saved_tensors
+        return ct * x.exp() * 2
+
+
+def test_functions_hooks_and_packed_values():
+    (x,) = leaves(X)
+    y = Doubled.apply(x)
+    y.register_hook(lambda ct: ct * 3.0)
+    walk = tape.step(y.sum()).run_to("Doubled")
+    assert walk.current.op == "Doubled"
+    assert "return ct * x.exp() * 2" in walk.current.rules[0].source
+    np.testing.assert_array_equal(walk.current.incoming[0], np.full_like(X, 3.0))  # after the hook
+    np.testing.assert_allclose(x.grad.numpy(), 6 * np.exp(X), rtol=1e-6)
+    with tape.autograd.graph.save_on_cpu():
+        loss = (x * x).sum()
+    walk = tape.step(loss).run_to("Mul")
+    assert "packed by a hook" in repr(walk)
+    assert walk.bytes_at_first == X.nbytes
+    assert walk.current.live_bytes == 0
+    assert "MulBackward0" in tape.draw((x * x).sum()).svg
+
+
+def test_with_create_graph_the_gradients_have_a_history():
+    (x,) = leaves(X)
+    loss = x.sin().sum()
+    with pytest.warns(UserWarning, match="reference cycle"):
+        walk = tape.step(loss, create_graph=True)
+    np.testing.assert_allclose(walk.grads["x"], np.cos(X), rtol=1e-6)
+    (second,) = tape.autograd.grad(x.grad.sum(), x)
+    np.testing.assert_allclose(second.numpy(), -np.sin(X), rtol=1e-6)
+    x.grad = None
+
+
+def test_no_hook_is_left_behind():
+    (x,) = leaves(X)
+    loss = x.sin().sum()
+    walk = tape.step(loss, retain_graph=True)
+    before = len(walk)
+    loss.backward(retain_graph=True)
+    assert len(walk) == before
+    assert not loss.grad_fn.rare.prehooks
+    assert not loss.grad_fn.rare.posthooks
+
+
 # --- the cursor -------------------------------------------------------------------------------------------------------
 
 

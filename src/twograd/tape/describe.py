@@ -10,7 +10,7 @@ import inspect
 import linecache
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from twograd import rules
+from twograd.tape.autograd.function import FunctionNode
 from twograd.tape.node import Node
 from twograd.tape.plan import CompiledPlan, EquationPlan, Plan
 from twograd.tape.stats import kept_arrays
@@ -69,13 +70,15 @@ def type_of(aval: Any) -> str:
 
 def op_name(node: Node) -> str:
     """The op that made the node: ``tanh`` for a ``TanhBackward0``."""
+    if isinstance(node, FunctionNode):
+        return node.function.__name__
     words = node.name().removesuffix("0").removesuffix("Backward")
     return "".join("_" * bool(i and c.isupper() and words[i - 1].islower()) + c.lower() for i, c in enumerate(words))
 
 
-def result_avals(plan: Plan) -> Sequence[Any]:
+def result_avals(plan: Plan) -> list[Any]:
     """The types of the op's results, without those that are computed inside of it for its pullback to read."""
-    return plan.result_avals[: getattr(plan, "num_outs", None)]
+    return [aval for aval in plan.result_avals[: getattr(plan, "num_outs", None)] if aval is not None]
 
 
 def line_of(node: Node) -> str | None:
@@ -144,7 +147,7 @@ def rule_names(plan: Plan) -> list[str]:
             for name, where in plan._layout.items()
             for i in range(1 if isinstance(where, int) else len(where))
         ]
-    operands, results = len(plan.wanted), len(result_avals(plan))
+    operands, results = len(plan.wanted), getattr(plan, "num_outs", plan.num_results)
     called = rules_called(plan)
     names = _operand_names(called[0], operands) if len(called) == 1 else {}
     return [_saved_name(plan, position, operands, results, names) for position in plan.positions or ()]
@@ -160,6 +163,8 @@ def _operand_names(call: rules.Called, operands: int) -> dict[int, str]:
 
 
 def _saved_name(plan: Plan, position: int, operands: int, results: int, names: dict[int, str]) -> str:
+    if position < 0:
+        return "constant"
     if position < operands:
         return names.get(position, f"operand {position}" if operands > 1 else "operand")
     if position - operands < results:
@@ -176,7 +181,10 @@ def _saved_name(plan: Plan, position: int, operands: int, results: int, names: d
 
 @functools.lru_cache(maxsize=1024)
 def rules_called(plan: Plan) -> tuple[rules.Called, ...]:
-    """The rules that the plan's pullback calls, in order: all by value, or all to be compiled as one."""
+    """The rules that the plan's pullback calls, in order: all by value, or all to be compiled as one. A Function has
+    its own."""
+    if not isinstance(plan, (CompiledPlan, EquationPlan)):
+        return ()
     outs = len(result_avals(plan))
     with_ct = (*plan.differentiable[:outs], *[False] * (plan.num_results - outs))
     avals = [plan._avals[i] for i in plan.positions or ()]
@@ -186,11 +194,14 @@ def rules_called(plan: Plan) -> tuple[rules.Called, ...]:
     return tuple(calls)
 
 
-def applied_rules(plan: Plan) -> list[AppliedRule]:
-    """The rules that the plan's pullback calls, operand by operand, each once; a primitive that carries jaxprs has one
-    for all its operands."""
+def applied_rules(node: Node) -> list[AppliedRule]:
+    """The rules that the node's pullback calls, operand by operand, each once; a primitive that carries jaxprs has one
+    for all its operands, as has a Function of the user's."""
+    if isinstance(node, FunctionNode):
+        source = Source.of(node.function.backward)
+        return [AppliedRule(node.function.__name__, "", source.text, source.where)]
     found: dict[tuple[str, str], AppliedRule] = {}
-    for call in rules_called(plan):
+    for call in rules_called(node.plan):
         rule = _rule(call.primitive)
         if rule is None:
             continue

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from twograd._files import write_atomically
 from twograd._table import TextTable
 from twograd.pictures import style
+from twograd.tape.autograd.function import FunctionNode
 from twograd.tape.describe import line_of, op_name
 from twograd.tape.modes import Watcher, mode, watched_by
 from twograd.tape.node import Node
@@ -77,7 +78,10 @@ class LiveBytes(Watcher):
     # --- listening ----------------------------------------------------------------------------------------------------
 
     def node_made(self, node: Node, saved_from: Sequence[Tensor]) -> None:
-        self._made.append(node)  # watchers that come after this one may yet pack what it saved
+        if isinstance(node, FunctionNode):
+            self._saves(node)  # of these nobody says that they are done
+        else:
+            self._made.append(node)  # watchers that come after this one may yet pack what it saved
 
     def op_done(self, function: Any, operands: Any, outputs: Any) -> None:
         for node in self._made:

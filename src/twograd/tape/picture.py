@@ -155,7 +155,7 @@ class _Drawer:
 
     def _op(self, node: Node) -> None:
         i = self.number[node]
-        details = [*map(type_of, result_avals(node.plan)[:3])]
+        details = [type_of(aval) for aval in result_avals(node.plan)[:3]]
         tensors = [self.of_edge.get((node, output)) for output in range(node.num_results)]
         outputs = list(map(id, self.tensors))
         names = [self.names[id(t)] for t in tensors if id(t) in self.names and id(t) not in outputs]
@@ -266,10 +266,7 @@ class _Drawer:
 
     def _source(self, node: Node, position: int) -> str | None:
         """What a saved value comes from; None for a constant."""
-        operands = node.next_functions
-        if position >= len(operands):
-            return self._key(node)
-        source = operands[position][0]
+        source = node.source(position)[0]
         return None if source is None else self._key(source)
 
     def _connect(self, node: Node) -> None:

@@ -87,7 +87,7 @@ class Step:
 
     @property
     def rules(self) -> list[AppliedRule]:
-        return applied_rules(self.node.plan) if isinstance(self.node, Node) else []
+        return applied_rules(self.node) if isinstance(self.node, Node) else []
 
 
 class Recorder:
