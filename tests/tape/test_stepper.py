@@ -434,7 +434,12 @@ def test_the_page_stands_alone(tmp_path):
     assert page.found.count("section") == len(walk)
     assert len(page.ids) == len(set(page.ids))
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert "http" not in text
+    assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    boxes = set(re.findall(r'data-key="([^"]*)"', text))
+    assert boxes == {box.key for box in walk.picture.nodes}
+    for step, (op, node) in zip(walk, walk.boxes, strict=True):
+        assert {op, node} <= boxes
+        assert f'id="step-{step.index + 1}" data-boxes="{op} {node}"' in text
     assert page.found.count("script") == 1
     for step in walk:
         assert f'<h2 id="heading-{step.index + 1}">{step.label}' in text

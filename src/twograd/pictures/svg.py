@@ -11,7 +11,7 @@ a shape, a dash or a tag says too, for grey print and for who cannot tell the co
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from twograd.pictures.layout import Layout, Link, layout
 from twograd.pictures.picture import Node, Picture, columns, printable
@@ -222,7 +222,8 @@ def _box(
     mark = MARKS.get(node.mark, "")
     hue = f"hue{node.hue % len(HUES)}" if node.hue is not None else "nohue"
     classes = " ".join(filter(None, ["node", node.kind, hue, mark, "around" if inner else ""]))
-    yield f'<g class="{classes}" transform="translate({_n(x - width / 2)} {_n(y - height / 2)})">'
+    place = f"translate({_n(x - width / 2)} {_n(y - height / 2)})"
+    yield f'<g class="{classes}" data-key={quoteattr(node.key)} transform="{place}">'
     if node.tooltip:
         yield f"<title>{escape(printable(node.tooltip, 400))}</title>"
     round_ends = node.kind in ROUND

@@ -1,7 +1,7 @@
 """A recorded graph as a picture: ops going down, their nodes going up beside them, and what is saved between the two.
 
 What flows in: Tensors, and names for some. What flows out: a :class:`~twograd.pictures.Drawing`. Read :func:`draw`,
-then :class:`_Drawer`.
+then :class:`Drawer`.
 
 The colours are torchviz's: leaves are blue, saved values orange, outputs green, nodes gray. Only what requires a
 gradient was recorded, so only that is drawn, and those constants that were saved. An op and its node have one number.
@@ -64,14 +64,14 @@ def draw(
     if max_nodes < 12:
         raise ValueError(f"max_nodes must be at least 12, got {max_nodes}")
     named = {**callers_tensors(), **(named_tensors(params) if params is not None else {})}
-    drawing = Drawing(_Drawer(tensors, named, max_nodes).picture(), engine)
+    drawing = Drawing(Drawer(tensors, named, max_nodes).picture(), engine)
     if path is not None:
         drawing.save(path)
     return drawing
 
 
-class _Drawer:
-    """Turns a graph into boxes and edges; ``box`` has the key of the box that stands for a node, in either lane."""
+class Drawer:
+    """Turns a graph into boxes and edges; :meth:`key` says which box stands for a node, in either lane."""
 
     def __init__(self, tensors: Sequence[Tensor], named: dict[str, Tensor], max_nodes: int):
         self.tensors = tensors
@@ -82,6 +82,7 @@ class _Drawer:
         self.number = {node: i for i, node in enumerate(self.ops)}
         self.boxes: dict[str, Box] = {}
         self.edges: dict[Edge, None] = {}
+        self.asides: dict[int, str] = {}
         known = [*tensors, *named.values(), *(leaf.variable for leaf in self.leaves)]
         self.known = {id(tensor): tensor for tensor in known if tensor is not None}
         for tensor in list(self.known.values()):
@@ -189,7 +190,7 @@ class _Drawer:
         boxes: dict[Hashable, list[tuple[str, SavedValue]]] = {}
         for key, found in readers.items():
             node, saved = found[0]
-            source, targets = self._source(node, saved.position), tuple(self._key(n, back=True) for n, _ in found)
+            source, targets = self._source(node, saved.position), tuple(self.key(n, back=True) for n, _ in found)
             inside = saved.position >= len(node.plan.wanted) + len(result_avals(node.plan))
             name = self.of_array.get(key) or " = ".join(dict.fromkeys(s.name for _, s in found))
             where = (source, targets) if inside or "middle.back" in targets else (source, targets, key)
@@ -219,8 +220,8 @@ class _Drawer:
         node, port = tensor._edge  # pyright: ignore[reportGeneralTypeIssues] # draw has made sure that there is one
         name = self._name(tensor, "output" if len(self.tensors) == 1 else f"output {i}")
         self._add(Box(f"output{i}", (printable(name),), "output", self._about(tensor)))
-        self._edge(self._key(node), f"output{i}", "value", port)
-        self._edge(f"output{i}", self._key(node, back=True), "cotangent", up=True)
+        self._edge(self.key(node), f"output{i}", "value", port)
+        self._edge(f"output{i}", self.key(node, back=True), "cotangent", up=True)
 
     def _view(self, tensor: Tensor) -> None:
         """Joins a view to its base. Either gets a box if it has none; a view that is to be computed anew when it is
@@ -232,15 +233,15 @@ class _Drawer:
         if type(tensor) is not Tensor:
             view = self._aside(tensor, "computed anew when read")
         elif own is not None and self._has(own[0]):
-            view = self._key(own[0])
+            view = self.key(own[0])
         else:
             return  # in another graph
         edge = base._edge if type(base) is Tensor else None
-        shown = self._key(edge[0]) if edge is not None and self._has(edge[0]) else self._aside(base)
+        shown = self.key(edge[0]) if edge is not None and self._has(edge[0]) else self._aside(base)
         self._edge(view, shown, "view", up=True)
 
     def _aside(self, tensor: Tensor, *details: str) -> str:
-        key = f"aside{id(tensor)}"
+        key = self.asides.setdefault(id(tensor), f"aside{len(self.asides)}")
         known = self._about(tensor) if type(tensor) is Tensor else (f"version {tensor._version}",)
         self._add(Box(key, (printable(self._name(tensor, "a Tensor")),), "aside", (*known, *details)))
         return key
@@ -257,7 +258,8 @@ class _Drawer:
     def _has(self, node: Node | AccumulateGrad) -> bool:
         return node in self.number or node in self.leaf_key
 
-    def _key(self, node: Node | AccumulateGrad, back: bool = False) -> str:
+    def key(self, node: Node | AccumulateGrad, back: bool = False) -> str:
+        """The key of the node's box: that of its op, or with ``back`` that of the node itself."""
         if isinstance(node, AccumulateGrad):
             return self.leaf_key[node] + ".grad" * back
         if node in self.middle:
@@ -267,9 +269,9 @@ class _Drawer:
     def _source(self, node: Node, position: int) -> str | None:
         """What a saved value comes from; None for a constant."""
         source = node.source(position)[0]
-        return None if source is None else self._key(source)
+        return None if source is None else self.key(source)
 
     def _connect(self, node: Node) -> None:
         for source, port in node.edges:
-            self._edge(self._key(source), self._key(node), "value", port)
-            self._edge(self._key(node, back=True), self._key(source, back=True), "cotangent", up=True)
+            self._edge(self.key(source), self.key(node), "value", port)
+            self._edge(self.key(node, back=True), self.key(source, back=True), "cotangent", up=True)

@@ -8,8 +8,14 @@ import functools
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from twograd.pictures.svg import INK
+import jinja2
+from markupsafe import Markup
+
+from twograd.pictures.svg import INK, to_svg
 from twograd.tape.stepper.show import heading, origin, sections
+
+MAX_STEPS = 1000
+"""Of a longer walk a page shows the beginning."""
 
 if TYPE_CHECKING:
     from twograd.tape.stepper.walk import Stepper
@@ -23,16 +29,18 @@ def page(walk: "Stepper") -> str:
             "heading": heading(walk, step),
             "origin": origin(walk, step),
             "sections": list(sections(walk, step)),
+            "boxes": " ".join(boxes),
         }
-        for step in walk.steps
+        for step, boxes in zip(walk.steps[:MAX_STEPS], walk.boxes, strict=False)
     ]
-    return _template().render(walk=walk, steps=steps, linked=walk.linked, no_jaxpr=walk.no_jaxpr, ink=INK)
+    picture = Markup(to_svg(walk.picture))  # which escapes whatever it was given
+    return _template().render(
+        walk=walk, steps=steps, linked=walk.linked, no_jaxpr=walk.no_jaxpr, ink=INK, picture=picture
+    )
 
 
 @functools.cache
 def _template() -> Any:
-    import jinja2  # loaded where it is used: the tape is imported without it
-
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("twograd.tape.stepper", "templates"),
         autoescape=True,
@@ -42,5 +50,5 @@ def _template() -> Any:
     )
     for name in ("page.css", "page.js"):
         text = (files("twograd.tape.stepper") / "templates" / name).read_text(encoding="utf-8")
-        environment.globals[name.replace(".", "_")] = jinja2.utils.markupsafe.Markup(text)
+        environment.globals[name.replace(".", "_")] = Markup(text)
     return environment.get_template("page.html.j2")

@@ -6,11 +6,15 @@ What flows in: a stepper, and lines of commands. What flows out: panels. Read :f
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
 from twograd.tape.stepper.show import Section, heading, origin, sections
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
     from twograd.tape.stepper.walk import Stepper
 
 HELP = """n, or nothing   the next step
@@ -24,8 +28,6 @@ q               the end
 
 def run(walk: "Stepper", source: TextIO | None = None, output: TextIO | None = None) -> None:
     """Shows the current step, then obeys commands, a line each, until ``q`` or the end of ``source``."""
-    from rich.console import Console  # loaded where it is used: the tape is imported without it
-
     lines = sys.stdin if source is None else source
     console = Console(file=output, highlight=False, soft_wrap=False)
     _show(console, walk)
@@ -78,10 +80,7 @@ def _move(walk: "Stepper", command: str, argument: str) -> bool:
     return walk.position != before
 
 
-def _show(console: "Console", walk: "Stepper") -> None:
-    from rich.panel import Panel
-    from rich.text import Text
-
+def _show(console: Console, walk: "Stepper") -> None:
     step = walk.current
     title = Text(heading(walk, step), style="bold")
     console.print()
@@ -101,12 +100,7 @@ def _show(console: "Console", walk: "Stepper") -> None:
         console.print(walk.no_jaxpr, markup=False, style="dim")
 
 
-def _body(section: Section) -> "RenderableType":
-    from rich.console import Group
-    from rich.syntax import Syntax
-    from rich.table import Table
-    from rich.text import Text
-
+def _body(section: Section) -> RenderableType:
     parts: list[RenderableType] = []
     if section.rows:
         grid = Table.grid(padding=(0, 2))
@@ -127,9 +121,7 @@ def _body(section: Section) -> "RenderableType":
     return Group(*parts) if parts else Text(section.empty, style="dim")
 
 
-def _show_jaxpr(console: "Console", walk: "Stepper") -> None:
-    from rich.text import Text
-
+def _show_jaxpr(console: Console, walk: "Stepper") -> None:
     found = walk.linked
     if found is None:
         console.print(walk.no_jaxpr, markup=False)

@@ -14,11 +14,13 @@ from twograd import graph
 from twograd._arguments import argument_positions
 from twograd._files import write_atomically
 from twograd.graph.graph import trace_leaves
+from twograd.pictures import Picture
 from twograd.rules import carries_gradient
 from twograd.tape import autograd
 from twograd.tape.describe import callers_tensors, line_of, named_tensors
 from twograd.tape.modes import enable_grad, granularity, no_grad
 from twograd.tape.node import AccumulateGrad, Node
+from twograd.tape.picture import Drawer
 from twograd.tape.stepper.linked import Linked, linked
 from twograd.tape.stepper.page import page
 from twograd.tape.stepper.record import Recorder, Step, recorded
@@ -26,6 +28,8 @@ from twograd.tape.stepper.show import as_text
 from twograd.tape.stepper.terminal import run
 from twograd.tape.tensor import Tensor, as_array
 
+MAX_BOXES = 80
+"""Of the picture beside a walk, about."""
 NO_FUNCTION = (
     "There is no jaxpr beside a loss: the tape knows what was computed, not the function that did it. "
     "tape.step(f, *args) records f and traces it too."
@@ -37,12 +41,17 @@ class Stepper:
 
     It is a sequence of :class:`~twograd.tape.stepper.record.Step`; what moves the place returns the Stepper, which
     prints as the step that it is at. ``error`` is what ended the walk early, if so;
-    ``linked`` the derivative's jaxpr with its links to the steps, or None, and then ``no_jaxpr`` says why.
+    ``linked`` the derivative's jaxpr with its links to the steps, or None, and then ``no_jaxpr`` says why; ``picture``
+    the graph as it was before, and ``boxes`` those that stand for each step's op and node.
     It keeps every array alive that it can show.
     """
 
-    def __init__(self, title: str, recorder: Recorder, jaxpr: Linked | None, no_jaxpr: str):
+    def __init__(
+        self, title: str, recorder: Recorder, picture: Picture, drawer: Drawer, jaxpr: Linked | None, no_jaxpr: str
+    ):
         self.title = title
+        self.picture = picture
+        self.boxes = [(drawer.key(step.node), drawer.key(step.node, back=True)) for step in recorder.steps]
         self.steps = tuple(recorder.steps)
         self.bytes_at_first = recorder.bytes_at_first
         self.linked, self.no_jaxpr = jaxpr, no_jaxpr
@@ -168,17 +177,27 @@ def step(
         title = program.name
     else:
         raise TypeError(f"step takes a Tensor, or a function and its arguments; got {type(target).__name__}")
-    names = {id(tensor): name for name, tensor in named.items()}
-    recorder = Recorder([] if loss._edge is None else [loss._edge], names, line_of)
-    recorded(recorder, lambda: autograd.backward(loss, gradient, retain_graph, create_graph, inputs))
+
+    def walk() -> None:
+        autograd.backward(loss, gradient, retain_graph, create_graph, inputs)
+
+    if loss._edge is None:
+        walk()  # which says what is wrong with that
+    assert loss._edge is not None
+    drawer = Drawer([loss], named, MAX_BOXES)
+    picture = drawer.picture()
+    recorder = Recorder([loss._edge], {id(tensor): name for name, tensor in named.items()}, line_of)
+    recorded(recorder, walk)
     if program is None:
-        return Stepper(title, recorder, None, NO_FUNCTION)
+        return Stepper(title, recorder, picture, drawer, None, NO_FUNCTION)
     try:
         found = program.linked(None if gradient is None else gradient._data, recorder.steps)
     except Exception as error:  # what runs on values need not trace: the walk is there all the same
         first = str(error).strip().partition("\n")[0]
-        return Stepper(title, recorder, None, f"The function cannot be traced: {type(error).__name__}: {first}")
-    return Stepper(title, recorder, found, "")
+        return Stepper(
+            title, recorder, picture, drawer, None, f"The function cannot be traced: {type(error).__name__}: {first}"
+        )
+    return Stepper(title, recorder, picture, drawer, found, "")
 
 
 class _Program:
