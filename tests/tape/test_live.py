@@ -154,6 +154,14 @@ def test_the_chart(x, tmp_path):
     assert sorted(found.name for found in tmp_path.iterdir()) == ["bytes.png", "bytes.svg"]
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+def test_lines_are_told_where_they_are_known(x):
+    with tape.autograd.detect_anomaly(), tape.live_bytes() as live:
+        x.sin().sum()
+    line = test_lines_are_told_where_they_are_known.__code__.co_firstlineno + 3
+    assert f"sin  test_live.py:{line} (test_lines_are_told_where_they_are_known)" in str(live)
+
+
 class Doubled(tape.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -8,6 +8,7 @@ import ast
 import functools
 import inspect
 import linecache
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -81,9 +82,22 @@ def result_avals(plan: Plan) -> list[Any]:
     return [aval for aval in plan.result_avals[: getattr(plan, "num_outs", None)] if aval is not None]
 
 
+FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)')
+
+
 def line_of(node: Node) -> str | None:
-    """The user's line that made the node, ``file.py:12``, where it is known."""
-    return None
+    """The user's line that made the node, ``file:line (function)``: known where anomalies were looked for."""
+    metadata = node.rare.metadata if node.rare is not None else None
+    stack = (metadata or {}).get("traceback_")
+    found = FRAME.search(stack[-1]) if stack else None
+    return f"{found['file']}:{found['line']} ({found['function']})" if found else None
+
+
+def short(line: str) -> str:
+    """A line without the folders of its file and the names around its function: ``model.py:12 (forward)``."""
+    place, _, function = line.rpartition(" (")
+    file = place.replace("\\", "/").rsplit("/", 1)[-1]
+    return f"{file} ({function.rsplit('.', 1)[-1]}"
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

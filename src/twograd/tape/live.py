@@ -20,7 +20,7 @@ from twograd._files import write_atomically
 from twograd._table import TextTable
 from twograd.pictures import style
 from twograd.tape.autograd.function import FunctionNode
-from twograd.tape.describe import line_of, op_name
+from twograd.tape.describe import line_of, op_name, short
 from twograd.tape.modes import Watcher, mode, watched_by
 from twograd.tape.node import Node
 from twograd.tape.stats import kept_arrays
@@ -190,7 +190,7 @@ class LiveBytes(Watcher):
 
 
 def _at(kept: Kept) -> str:
-    return f"{kept.op}  {kept.line}" if kept.line else kept.op
+    return f"{kept.op}  {short(kept.line)}" if kept.line else kept.op
 
 
 class live_bytes:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from twograd.pictures.picture import columns, printable
-from twograd.tape.describe import result_avals, type_of
+from twograd.tape.describe import result_avals, short, type_of
 from twograd.tape.node import Node
 from twograd.tape.saved import Packed
 from twograd.tape.stepper.linked import Linked
@@ -92,14 +92,7 @@ def origin(walk: "Stepper", step: Step) -> str:
     line = step.line
     if line is None and walk.linked is not None and step.index in walk.linked.forward:
         line = walk.linked.equations[walk.linked.forward[step.index]].line
-    return f"of {step.op}" + (f" at {_short(line)}" if line else "")
-
-
-def _short(line: str) -> str:
-    """``model.py:12 (forward)`` of a whole path and a qualified name."""
-    place, _, function = line.rpartition(" (")
-    file = place.replace(chr(92), "/").rsplit("/", 1)[-1]
-    return f"{file} ({function.rsplit('.', 1)[-1]}"
+    return f"of {step.op}" + (f" at {short(line)}" if line else "")
 
 
 def _queue(step: Step) -> Iterator[tuple[str, ...]]:
