@@ -136,6 +136,7 @@ class LiveBytes(Watcher):
     @property
     def at_peak(self) -> list[Kept]:
         """What was kept when it first was the most, by op and line, the largest first."""
+        peak = self.peak
         kept: dict[int, tuple[str, str | None, int]] = {}
         for event in self.events:
             for number, size in event.arrays:
@@ -143,7 +144,7 @@ class LiveBytes(Watcher):
                     kept[number] = (event.op, event.line, size)
                 else:
                     del kept[number]
-            if event.bytes == self.peak:
+            if event.bytes == peak:
                 break
         arrays, sizes = Counter[Any](), Counter[Any]()
         for op, line, size in kept.values():
