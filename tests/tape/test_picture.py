@@ -112,6 +112,15 @@ def test_views_and_versions():
         loss.backward()
 
 
+def test_a_write_through_a_view():
+    a = tape.ones(4, requires_grad=True)
+    c = a * 2.0
+    c[1:] = 0.0
+    drawing = tape.draw(c.sum())
+    assert "CopySlices" in titles(drawing, "backward")
+    assert "copy_slices" in titles(drawing, "forward")
+
+
 def test_large_graphs_are_folded():
     x = tape.ones(2, requires_grad=True)
     y = x

@@ -21,7 +21,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from twograd import rules
 from twograd.tape.autograd.function import FunctionNode
-from twograd.tape.node import Node
+from twograd.tape.node import AccumulateGrad, Node
 from twograd.tape.plan import CompiledPlan, EquationPlan, Plan
 from twograd.tape.stats import kept_arrays
 from twograd.tape.storage import superseded
@@ -69,11 +69,16 @@ def type_of(aval: Any) -> str:
     return aval.str_short(short_dtypes=True)
 
 
+def node_title(node: Node | AccumulateGrad) -> str:
+    """A node's name without the namespace that PyTorch has before some: ``CopySlices``, ``AccumulateGrad``."""
+    return node.name().rpartition("::")[2]
+
+
 def op_name(node: Node) -> str:
     """The op that made the node: ``tanh`` for a ``TanhBackward0``."""
     if isinstance(node, FunctionNode):
         return node.function.__name__
-    words = node.name().removesuffix("0").removesuffix("Backward")
+    words = node_title(node).removesuffix("0").removesuffix("Backward")
     return "".join("_" * bool(i and c.isupper() and words[i - 1].islower()) + c.lower() for i, c in enumerate(words))
 
 

@@ -18,6 +18,7 @@ from twograd.tape.describe import (
     SavedValue,
     callers_tensors,
     named_tensors,
+    node_title,
     op_name,
     result_avals,
     saved_values,
@@ -165,7 +166,9 @@ class Drawer:
         self._add(Box(f"op{i}", (printable(op_name(node)),), "forward", tuple(details), tag=f"#{i}"))
         kept = "freed" if node.saved is None else "" if node.saved else "keeps nothing"
         self._add(
-            Box(f"node{i}", (printable(node.name()),), "backward", tuple(filter(None, [kept])), tag=f"#{i}", lane=2)
+            Box(
+                f"node{i}", (printable(node_title(node)),), "backward", tuple(filter(None, [kept])), tag=f"#{i}", lane=2
+            )
         )
 
     def _fold(self) -> None:
@@ -173,7 +176,7 @@ class Drawer:
         tag = f"#{self.number[ops[0]]}…{self.number[ops[-1]]}"
         for key, kind, name, lane in (
             ("middle", "fold forward", op_name, 0),
-            ("middle.back", "fold backward", Node.name, 2),
+            ("middle.back", "fold backward", node_title, 2),
         ):
             counts = Counter(map(name, ops)).most_common()
             details = [printable(f"{times} {text}") for text, times in counts[:MOST_LINES]]

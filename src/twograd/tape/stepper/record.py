@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from twograd.tape.describe import AppliedRule, SavedValue, applied_rules, op_name, saved_values
+from twograd.tape.describe import AppliedRule, SavedValue, applied_rules, node_title, op_name, saved_values
 from twograd.tape.node import AccumulateGrad, Edge, Node
 from twograd.tape.stats import graph_behind, kept_arrays
 from twograd.tape.tensor import Tensor
@@ -77,8 +77,8 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The node's name, as PyTorch's is: ``MulBackward0``."""
-        return self.node.name() if isinstance(self.node, Node) else "AccumulateGrad"
+        """The node's name, as PyTorch's is: ``MulBackward0``, ``AccumulateGrad``."""
+        return node_title(self.node)
 
     @property
     def op(self) -> str | None:
@@ -101,7 +101,7 @@ class Recorder:
             node: names.get(id(node.variable)) or f"leaf {i}"
             for i, node in enumerate(node for node in self.nodes if isinstance(node, AccumulateGrad))
         }
-        self.label: dict[AnyNode, str] = {node: f"{node.name()} #{i}" for i, node in enumerate(ops)}
+        self.label: dict[AnyNode, str] = {node: f"{node_title(node)} #{i}" for i, node in enumerate(ops)}
         self.label |= {node: f"AccumulateGrad of {name}" for node, name in self.leaves.items()}
         self.left: Counter[AnyNode] = Counter(edge[0] for node in self.nodes for edge in node.edges)
         self.left.update(node for node, _ in roots)

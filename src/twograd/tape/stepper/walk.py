@@ -188,16 +188,14 @@ def step(
     picture = drawer.picture()
     recorder = Recorder([loss._edge], {id(tensor): name for name, tensor in named.items()}, line_of)
     recorded(recorder, walk)
-    if program is None:
-        return Stepper(title, recorder, picture, drawer, None, NO_FUNCTION)
-    try:
-        found = program.linked(None if gradient is None else gradient._data, recorder.steps)
-    except Exception as error:  # what runs on values need not trace: the walk is there all the same
-        first = str(error).strip().partition("\n")[0]
-        return Stepper(
-            title, recorder, picture, drawer, None, f"The function cannot be traced: {type(error).__name__}: {first}"
-        )
-    return Stepper(title, recorder, picture, drawer, found, "")
+    found, reason = None, NO_FUNCTION
+    if program is not None:
+        try:
+            found, reason = program.linked(None if gradient is None else gradient._data, recorder.steps), ""
+        except Exception as error:  # what runs on values need not trace: the walk is there all the same
+            first = str(error).strip().partition("\n")[0]
+            reason = f"The function cannot be traced: {type(error).__name__}: {first}"
+    return Stepper(title, recorder, picture, drawer, found, reason)
 
 
 class _Program:
