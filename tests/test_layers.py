@@ -35,7 +35,7 @@ ALLOWED = {
         "deploy",
         "pictures",
     },
-    "tape": {"_compat", "errors", "rules", "_arguments", "graph"},
+    "tape": {"_compat", "errors", "rules", "_arguments", "_files", "_table", "graph", "pictures"},
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
@@ -46,7 +46,7 @@ ALLOWED = {
     "data": {"tape"},
     "compare": {
         *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),
-        *("rules", "graph", "tape", "numpy", "lax", "nn", "data"),
+        *("rules", "graph", "tape", "numpy", "lax", "nn", "data", "pictures"),
     },
     "cli": {"compare", "exit_codes"},
     "__main__": {"cli"},

@@ -10,9 +10,10 @@ import example_results as example
 import numpy as np
 import pytest
 
-from twograd.compare import charts, sentences, style
+from twograd.compare import charts, sentences
 from twograd.compare import results as rs
 from twograd.compare.tables import timed_rows, total_time
+from twograd.pictures import style
 
 SETUP = "float32, cpu, Example CPU, 2 cores"
 

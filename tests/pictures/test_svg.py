@@ -142,16 +142,20 @@ def test_colours_can_be_read(page):
 
 def test_save(tmp_path):
     drawing = Drawing(hostile_picture())
-    assert drawing.save(tmp_path / "a.svg").read_text() == drawing.svg == drawing._repr_svg_()
+    assert drawing.save(tmp_path / "a.svg").read_text() == drawing.svg
+    page = drawing.save(tmp_path / "a.html").read_text()
+    assert drawing.svg in page
+    assert drawing.svg in drawing._repr_html_()
+    assert "<script" not in page.replace(drawing.svg, "")
     assert drawing.save(str(tmp_path / "a.dot")).read_text() == drawing.dot
     assert drawing.save(tmp_path / "a.mmd").read_text() == drawing.mermaid
     with pytest.raises(ValueError, match=r"rsvg-convert -o a.png a.svg"):
         drawing.save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"saved as .svg, .dot, .gv or .mmd, not as .pickle"):
+    with pytest.raises(ValueError, match=r"saved as .svg, .html, .dot, .gv or .mmd, not as .pickle"):
         drawing.save(tmp_path / "a.pickle")
     with pytest.raises(FileNotFoundError, match=r"no such directory: .*nowhere'"):
         drawing.save(tmp_path / "nowhere" / "a.svg")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dot", "a.mmd", "a.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dot", "a.html", "a.mmd", "a.svg"]
 
 
 def test_an_unknown_engine():

@@ -1,7 +1,7 @@
 """The charts: one function per kind, data in, Figure out.
 
 What flows in: one case, or the cases of one comparison. What flows out: :class:`Chart`, a figure with the words that go
-with it. Read :func:`of_comparison`, then :func:`steady_times`. How things look is in :mod:`twograd.compare.style`.
+with it. Read :func:`of_comparison`, then :func:`steady_times`. How things look is in :mod:`twograd.pictures.style`.
 
 matplotlib is imported where a figure is made, and only by its object-oriented interface: no window, no global state.
 """
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twograd.compare import sentences, stats, style
+from twograd.compare import sentences, stats
 from twograd.compare.results import ONE_TIME_STAGES, CaseResult, ComparisonResult, Curves, EngineInfo, Measurement, Row
 from twograd.compare.tables import timed_rows, total_time
 from twograd.compare.units import SECONDS, common_unit, duration, listed, plural, significant
+from twograd.pictures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,7 +22,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from twograd._files import write_atomically
-from twograd.compare import charts, sentences, style, tables
+from twograd.compare import charts, sentences, tables
 from twograd.compare.results import (
     SCHEMA_VERSION,
     CaseResult,
@@ -37,6 +37,7 @@ from twograd.compare.results import (
     encode,
 )
 from twograd.compare.tables import TextTable
+from twograd.pictures import style
 
 LONG = 30
 """Lines from which a text is folded."""

@@ -363,8 +363,8 @@ class Graph:
         return picture_of(self.jaxpr, self.inputs, self.result_names, self.name, about + ".", max_nodes, depth)
 
     def _repr_html_(self) -> str:
-        """The picture, for notebooks; it scrolls where it is larger than the page."""
-        return f'<div style="overflow:auto;max-height:60em">{self.draw(max_nodes=NOTEBOOK_NODES).svg}</div>'
+        """The picture, for notebooks."""
+        return self.draw(max_nodes=NOTEBOOK_NODES)._repr_html_()
 
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:

@@ -1,14 +1,15 @@
-"""A picture to be shown or saved: as SVG, as Graphviz source, as Mermaid text."""
+"""A picture to be shown or saved: as SVG or a page with it, as Graphviz source, as Mermaid text."""
 
 import functools
 import subprocess
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Literal
 
 from twograd._files import write_atomically
 from twograd.pictures.picture import Picture
-from twograd.pictures.svg import to_svg
+from twograd.pictures.svg import INK, to_svg
 from twograd.pictures.text import to_dot, to_mermaid
 
 Engine = Literal["own", "dot"]
@@ -45,15 +46,30 @@ class Drawing:
         """The picture as a Mermaid flowchart, which GitHub renders in Markdown."""
         return to_mermaid(self.picture)
 
-    def _repr_svg_(self) -> str:
-        return self.svg
+    @property
+    def html(self) -> str:
+        """The picture as a page of its own; it scrolls where it is larger than the window."""
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.picture.title)}</title>\n"
+            f"<style>body{{margin:0;background:{INK['paper'][0]}}}"
+            f"@media(prefers-color-scheme:dark){{body{{background:{INK['paper'][1]}}}}}</style>\n</head>\n"
+            f"<body>\n{self.svg}</body>\n</html>\n"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: it scrolls where it is larger than the page."""
+        return f'<div style="overflow:auto;max-height:60em">{self.svg}</div>'
 
     def save(self, path: str | Path) -> Path:
-        """Writes ``.svg``, ``.dot`` (or ``.gv``) or ``.mmd``, whole or not at all. Raises ValueError for another."""
+        """Writes ``.svg``, ``.html``, ``.dot``, ``.gv`` or ``.mmd``, whole or not at all. Else raises ValueError."""
         path = Path(path)
         kind = path.suffix.lower()
         if kind == ".svg":
             write_atomically(path, self.svg)
+        elif kind == ".html":
+            write_atomically(path, self.html)
         elif kind in (".dot", ".gv"):
             write_atomically(path, self.dot)
         elif kind == ".mmd":
@@ -66,7 +82,7 @@ class Drawing:
             )
         else:
             raise ValueError(
-                f"{path}: a drawing is saved as .svg, .dot, .gv or .mmd, not as {kind or 'a file of no type'}"
+                f"{path}: a drawing is saved as .svg, .html, .dot, .gv or .mmd, not as {kind or 'a file of no type'}"
             )
         return path
 

@@ -11,7 +11,7 @@ a shape, a dash or a tag says too, for grey print and for who cannot tell the co
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from twograd.pictures.layout import Layout, Link, layout
 from twograd.pictures.picture import Node, Picture, columns, printable
@@ -25,8 +25,24 @@ KINDS = {
     "fold derivative": "several of a derivative",
     "output": "output",
     "gradient": "output that is a derivative",
+    "leaf": "leaf: a Tensor whose .grad is wanted",
+    "forward": "op of the forward pass",
+    "saved": "value saved for the backward pass",
+    "spoiled": "saved, and changed in place since",
+    "backward": "node of the backward pass",
+    "fold forward": "several ops",
+    "fold saved": "several saved values",
+    "fold backward": "several nodes",
+    "aside": "Tensor beside the graph: a view, or what it shows",
 }
-EDGES = {"value": "value", "cotangent": "value of the derivative", "saved": "value saved for the derivative"}
+ROUND = ("input", "constant", "output", "gradient", "leaf", "aside")
+"""Kinds whose boxes have round ends: they are values."""
+EDGES = {
+    "value": "value",
+    "cotangent": "value of the derivative",
+    "saved": "value saved for the derivative",
+    "view": "is a view of",
+}
 MARKS = {"+": "added", "-": "removed", "~": "changed", "=": "kept"}
 MARK_TEXTS = {"+": "added", "-": "removed", "~": "kept, with other operands"}
 
@@ -42,10 +58,13 @@ INK = {
     "cotangent": ("#0072b2", "#5eb3e4"),
     "leaf": ("#dcebf7", "#1f3a52"),
     "result": ("#dff0de", "#234028"),
+    "store": ("#ffdcab", "#56350f"),
+    "node": ("#e4e6ea", "#3a4049"),
     "added": ("#00754f", "#3fc994"),
     "removed": ("#b3261e", "#f28b82"),
 }
-"""By name, on the light page and on the dark one. Leaves are blue and results green, as torchviz has them."""
+"""By name, on the light page and on the dark one. Leaves are blue, saved values orange, results green and nodes of a
+backward pass gray, as torchviz has them."""
 HUES = [
     ("#0072b2", "#4ea8de"), ("#b84e00", "#f5793a"), ("#00825c", "#2fbf94"), ("#a8467f", "#e093be"),
     ("#8f6400", "#e8b44c"), ("#6a4fb3", "#b09be8"), ("#4f7a1f", "#a5cf6c"), ("#5c6b7a", "#aab8c7"),
@@ -102,7 +121,7 @@ def to_svg(picture: Picture) -> str:
     content = "\n".join(body)
     identifier = "picture-" + hashlib.sha256(content.encode()).hexdigest()[:10]
     content = content.replace("url(#end-", f"url(#{identifier}-")
-    markers = "".join(_marker(identifier, name) for name in ("value", "cotangent", "saved", "added", "removed"))
+    markers = "".join(_marker(identifier, name) for name in (*EDGES, "added", "removed"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" id="{identifier}" class="twograd-picture" role="img" '
         f'aria-labelledby="{identifier}-title {identifier}-desc" width="{width}" height="{height}" '
@@ -203,10 +222,11 @@ def _box(
     mark = MARKS.get(node.mark, "")
     hue = f"hue{node.hue % len(HUES)}" if node.hue is not None else "nohue"
     classes = " ".join(filter(None, ["node", node.kind, hue, mark, "around" if inner else ""]))
-    yield f'<g class="{classes}" transform="translate({_n(x - width / 2)} {_n(y - height / 2)})">'
+    place = f"translate({_n(x - width / 2)} {_n(y - height / 2)})"
+    yield f'<g class="{classes}" data-key={quoteattr(node.key)} transform="{place}">'
     if node.tooltip:
         yield f"<title>{escape(printable(node.tooltip, 400))}</title>"
-    round_ends = node.kind in ("input", "constant", "output", "gradient")
+    round_ends = node.kind in ROUND
     radius = min(height / 2, 15) if round_ends else 10 if node.kind.endswith("derivative") else 3
     if node.kind.startswith("fold"):
         yield f'<rect class="back" x="3" y="3" width="{_n(width)}" height="{_n(height)}" rx="{_n(radius)}"/>'
@@ -291,7 +311,7 @@ def _legend(picture: Picture, limit: float) -> tuple[list[tuple[str, float]], fl
 
     for kind, text in KINDS.items():
         if kind in kinds:
-            radius = 3 if kind in ("op", "fold") else 7
+            radius = 7 if kind in ROUND or kind.endswith("derivative") else 3
             back = f'<rect class="back" x="3" y="-4" width="26" height="14" rx="{radius}"/>' if "fold" in kind else ""
             ring = (
                 '<rect class="ring" x="2.5" y="-4.5" width="21" height="9" rx="5"/>'
@@ -374,11 +394,13 @@ def _style(identifier: str) -> str:
         ".edge": "fill:none;stroke:var(--line);stroke-width:1.3",
         ".edge.cotangent": "stroke:var(--cotangent)",
         ".edge.saved": "stroke:var(--saved);stroke-width:1.8;stroke-dasharray:5 3",
+        ".edge.view": "stroke-dasharray:1.5 2.5",
         ".edge.added": "stroke:var(--added)",
         ".edge.removed": "stroke:var(--removed);stroke-dasharray:2 3",
         ".end-value": "fill:var(--line);stroke:none",
         ".end-cotangent": "fill:var(--paper);stroke:var(--cotangent)",
         ".end-saved": "fill:var(--saved);stroke:none",
+        ".end-view": "fill:var(--paper);stroke:var(--line)",
         ".end-added": "fill:var(--added);stroke:none",
         ".end-removed": "fill:var(--removed);stroke:none",
         ".body,.back": "fill:var(--card);stroke:var(--c,var(--muted));stroke-width:1.3",
@@ -387,8 +409,11 @@ def _style(identifier: str) -> str:
         ".tag,.tag-name": "fill:var(--c,var(--muted))",
         ".derivative>.body": "stroke-dasharray:6 2.5",
         ".constant>.body": "stroke-dasharray:1.5 2.5",
-        ".input>.body": "fill:var(--leaf)",
+        ".input>.body,.leaf>.body": "fill:var(--leaf)",
         ".output>.body,.gradient>.body": "fill:var(--result)",
+        ".saved>.body,.saved>.back,.spoiled>.body": "fill:var(--store)",
+        ".spoiled>.body": "stroke:var(--removed);stroke-width:2.2;stroke-dasharray:2 3",
+        ".backward>.body,.backward>.back": "fill:var(--node)",
         ".gradient>.body": "stroke-dasharray:6 2.5",
         ".around>.body": "fill:var(--inner)",
         ".kept>.body,.kept>.back": "stroke:var(--line);stroke-width:.8",

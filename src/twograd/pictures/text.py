@@ -7,15 +7,19 @@ What flows in: a :class:`Picture`. What flows out: text that holds the same node
 from collections.abc import Iterator
 
 from twograd.pictures.picture import Node, Picture
-from twograd.pictures.svg import HUES, INK
+from twograd.pictures.svg import HUES, INK, ROUND
 
-_ROUND = ("input", "constant", "output", "gradient")
+_FILLS = {
+    **{"input": "leaf", "leaf": "leaf", "output": "result", "gradient": "result", "backward": "node"},
+    **{"saved": "store", "spoiled": "store", "fold saved": "store", "fold backward": "node"},
+}
 _EDGES = {
     "value": f'color="{INK["line"][0]}"',
     "cotangent": f'color="{INK["cotangent"][0]}", arrowhead=empty',
     "saved": f'color="{INK["saved"][0]}", style=dashed, penwidth=1.8',
+    "view": f'color="{INK["line"][0]}", style=dotted, arrowhead=empty',
 }
-_ARROWS = {"value": "-->", "cotangent": "==>", "saved": "-.->"}
+_ARROWS = {"value": "-->", "cotangent": "==>", "saved": "-.->", "view": "-.->"}
 
 
 def _walk(picture: Picture) -> Iterator[Picture]:
@@ -60,9 +64,9 @@ def _dot_nodes(picture: Picture, indent: str) -> Iterator[str]:
 def _dot_style(node: Node) -> str:
     text = _quoted(node.lines[0] if node.lines else "", *node.lines[1:], *node.details, *filter(None, [node.tag]))
     styles = (
-        ["filled"] + ["rounded"] * (node.kind in _ROUND) + ["dashed"] * node.kind.endswith(("derivative", "gradient"))
+        ["filled"] + ["rounded"] * (node.kind in ROUND) + ["dashed"] * node.kind.endswith(("derivative", "gradient"))
     )
-    fill = {"input": "leaf", "output": "result", "gradient": "result"}.get(node.kind, "card")
+    fill = _FILLS.get(node.kind, "card")
     color = HUES[node.hue % len(HUES)][0] if node.hue is not None else INK["muted"][0]
     color = {"+": INK["added"][0], "-": INK["removed"][0]}.get(node.mark, color)
     return f'label={text}, style="{",".join(styles)}", fillcolor="{INK[fill][0]}", color="{color}"'
@@ -87,7 +91,7 @@ def _mermaid_nodes(picture: Picture, indent: str, names: dict[str, str]) -> Iter
     for node in picture.nodes:
         name = names[node.key] = f"n{len(names)}"
         text = "<br>".join(map(_entities, (*node.lines, *node.details)))
-        shape = f'(["{text}"])' if node.kind in _ROUND else f'["{text}"]'
+        shape = f'(["{text}"])' if node.kind in ROUND else f'["{text}"]'
         if not node.inside:
             yield f"{indent}{name}{shape}"
             continue

@@ -1,8 +1,12 @@
 """The dynamic engine: runs each op at once on JAX arrays, records it, and differentiates by value.
 
 Read ``tensor.py`` and ``node.py`` for what is recorded, ``apply.py`` for how, and ``backward.py`` for the walk back.
-The names and their meaning are PyTorch's.
+The names and their meaning are PyTorch's. What looks at a graph and shows it (``picture.py``, ``stepper/``,
+``live.py``) is imported when it is first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from twograd.tape import autograd as autograd
 from twograd.tape import inplace as inplace
@@ -44,3 +48,24 @@ from twograd.tape.node import Node as Node
 from twograd.tape.stats import TapeStats as TapeStats
 from twograd.tape.stats import stats as stats
 from twograd.tape.tensor import Tensor as Tensor
+
+if TYPE_CHECKING:
+    from twograd.tape.live import LiveBytes as LiveBytes
+    from twograd.tape.live import live_bytes as live_bytes
+    from twograd.tape.picture import draw as draw
+    from twograd.tape.stepper import Stepper as Stepper
+    from twograd.tape.stepper import step as step
+
+LATER = {"LiveBytes": "live", "live_bytes": "live", "draw": "picture", "Stepper": "stepper", "step": "stepper"}
+"""Names that are found in a module when they are first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LATER:
+        raise AttributeError(f"module 'twograd.tape' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"twograd.tape.{LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LATER})

@@ -1,7 +1,7 @@
 """How every chart looks: colours, markers and line styles, sizes, labels at the ends of lines, and the files drawn.
 
-What flows in: names of engines, and figures drawn by :mod:`twograd.compare.charts`. What flows out: SVG and PNG. Read
-:data:`ENGINES`, then :func:`svg_for_page`.
+What flows in: names of engines, and figures drawn by :mod:`twograd.compare.charts` and others. What flows out: SVG and
+PNG. Read :data:`ENGINES`, then :func:`svg_for_page`.
 
 An engine has one colour, one marker and one line style in all charts. Hues are those of Okabe and Ito (2008), which
 remain distinct to colour-blind readers, darkened for the light page and lightened for the dark one until each has a
