@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.extend.core import ClosedJaxpr
 from jax.tree_util import (
     keystr,
     tree_flatten,
@@ -25,7 +25,15 @@ from jax.tree_util import (
 )
 
 from twograd import rules
-from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
+from twograd._arguments import (
+    argument_positions,
+    check_arrays,
+    check_callable,
+    check_differentiable,
+    check_scalar,
+    check_tangents,
+    zero_gradient,
+)
 from twograd._compat import check_leaks, is_traced
 from twograd.graph.advice import definition, explain, explaining
 from twograd.graph.passes.checking import described
@@ -60,6 +68,9 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
                 return jitted(*args, **kwargs)
             except jax.errors.UnexpectedTracerError as error:
                 explain(error, f)
+                raise
+            except TypeError:
+                check_arrays(args, kwargs, f"the derivative of {definition(f)}")
                 raise
 
         derivative: Any = functools.wraps(f)(called)
@@ -116,11 +127,22 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     Returns ``(out, pullback)``, or ``(out, pullback, aux)`` with ``has_aux``. ``pullback(ct)`` takes a cotangent of the
     structure of ``out`` and returns a tuple of cotangents, one per primal; an integer operand's has dtype ``float0``.
     ``f`` is evaluated now, and what the rules name is kept for the pullback, which may be called many times.
+
+    Raises TypeError for what is no array, and for a cotangent of another structure, shape or dtype than ``out``;
+    NoRule, when the pullback is called, where a cotangent arrives at an equation that has no derivative.
     """
     check_callable(f, "vjp")
-    leaves, in_tree = tree_flatten(primals)
+    check_arrays(primals, {}, "vjp")
+    return pulled_back(f, primals, has_aux, without_references)
+
+
+def pulled_back(
+    f: Callable[..., Any], primals: Sequence[Any], has_aux: bool, prepared: Callable[[ClosedJaxpr], ClosedJaxpr]
+) -> tuple[Any, ...]:
+    """:func:`vjp` of what ``prepared`` makes of the traced function."""
+    leaves, in_tree = tree_flatten(tuple(primals))
     wanted = [rules.carries_gradient(jax.typeof(leaf)) for leaf in leaves]
-    out, pull, aux = _linearized(f, primals, {}, wanted, has_aux)
+    out, pull, aux = _linearized(f, primals, {}, wanted, has_aux, prepared)
     out_leaves, out_tree = tree_flatten(out)
 
     def pullback(ct):
@@ -134,13 +156,13 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     return (out, pullback, aux) if has_aux else (out, pullback)
 
 
-def _linearized(f, args, kwargs, wanted, has_aux):
+def _linearized(f, args, kwargs, wanted, has_aux, prepared=without_references):
     """Evaluates ``f`` and returns ``(out, pull, aux)``; ``pull`` maps cotangent leaves to those of all arguments."""
     call = functools.partial(f, **kwargs) if kwargs else f
     with explaining(f):
         closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
         check_leaks(closed.consts)
-    closed = without_references(closed)
+    closed = prepared(closed)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)
@@ -223,16 +245,23 @@ def value_and_grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=Fal
     """A function that returns ``(f(*args), gradient)``, as ``jax.value_and_grad``.
 
     ``f`` must return a real scalar (a pair ``(scalar, aux)`` with ``has_aux``; a complex one with ``holomorphic``). The
-    gradient has the structure of the argument at ``argnums`` (a tuple of them if ``argnums`` is a sequence).
+    gradient has the structure, shapes and dtypes of the argument at ``argnums`` (a tuple of them if ``argnums`` is a
+    sequence). With ``allow_int`` an argument may hold integers; their gradient is zero, of dtype ``float0``.
 
-    Raises TypeError where the output is no scalar or an argument holds integers, ValueError for argnums out of range.
+    Raises TypeError where the output is no scalar or an argument holds integers, ValueError for argnums out of range,
+    NoRule for an equation that has no derivative, NotReversible for a loop of unknown length.
     """
     return _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
 
 
 @compiled
 def grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
-    """A function that returns the gradient of ``f`` (a pair ``(gradient, aux)`` with ``has_aux``), as ``jax.grad``."""
+    """A function that returns the gradient of ``f`` (a pair ``(gradient, aux)`` with ``has_aux``), as ``jax.grad``.
+
+    ``f`` and the gradient are those of :func:`value_and_grad`, and so are the errors. Called on arrays, it is traced
+    and compiled once per signature: ``.traces()`` counts, ``.signatures()`` lists, ``.retraces()`` says why.
+    """
+    check_callable(f, "grad")
     of_f = _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
 
     def grad_of_f(*args, **kwargs):
@@ -249,56 +278,7 @@ def _seed(value, holomorphic):
     return lax.full((), 1, jax.typeof(leaf).dtype)
 
 
-# --- forward mode and matrices of derivatives -------------------------------------------------------------------------
-
-
-def jvp(
-    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
-) -> tuple[Any, ...]:
-    """The value of ``f`` and its directional derivative, as ``jax.jvp``: ``(out, tangent_out)``, and aux if asked.
-
-    There is one table of rules, for pullbacks. The pullback is linear in its cotangent, and its transpose is the
-    pushforward, so a pushforward is the pullback of the pullback (J. Townsend, "A new trick for calculating
-    Jacobian vector products", 2017). What it computes at an arbitrary cotangent is dead code, and is removed.
-    """
-    check_callable(f, "jvp")
-    _check_pair(primals, tangents)
-    out, pullback, *aux = vjp(f, *primals, has_aux=has_aux)
-
-    def differentiable(tree):
-        return [leaf for leaf in jax.tree.leaves(tree) if rules.carries_gradient(jax.typeof(leaf))]
-
-    leaves, out_tree = tree_flatten(out)
-
-    def transposed(inexact_cts):
-        cts = iter(inexact_cts)
-        full = [
-            next(cts) if rules.carries_gradient(jax.typeof(leaf)) else np.zeros(jnp.shape(leaf), jax.dtypes.float0)
-            for leaf in leaves
-        ]
-        return differentiable(pullback(tree_unflatten(out_tree, full)))
-
-    zeros = [lax.full_like(leaf, 0) for leaf in differentiable(out)]
-    _, pushforward = vjp(transposed, zeros)
-    (out_tangents,) = pushforward(differentiable(tangents))
-    pushed = iter(out_tangents)
-    tangent_out = tree_unflatten(
-        out_tree,
-        [next(pushed) if rules.carries_gradient(jax.typeof(leaf)) else _instantiate(None, leaf) for leaf in leaves],
-    )
-    return (out, tangent_out, *aux)
-
-
-def _check_pair(primals, tangents):
-    if tree_structure(tuple(primals)) != tree_structure(tuple(tangents)):
-        raise TypeError(
-            f"primals and tangents must have one structure, got {tree_structure(tuple(primals))} "
-            f"and {tree_structure(tuple(tangents))}"
-        )
-    for primal, tangent in zip(jax.tree.leaves(primals), jax.tree.leaves(tangents), strict=True):
-        p, t = jax.typeof(primal), jax.typeof(tangent)
-        if p.shape != t.shape or (rules.carries_gradient(p) and p.dtype != t.dtype):
-            raise TypeError(f"a tangent of type {t.str_short()} was given for a primal of type {p.str_short()}")
+# --- matrices of derivatives ------------------------------------------------------------------------------------------
 
 
 @compiled
@@ -306,7 +286,8 @@ def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
     """A function that returns the Jacobian of ``f``, row by row in reverse mode, as ``jax.jacrev``.
 
     Its structure is that of the output, each leaf holding one of the argument; the shape of an entry is the output
-    leaf's followed by the argument leaf's.
+    leaf's followed by the argument leaf's. Arguments are those of :func:`value_and_grad`. Raises TypeError where an
+    argument or the output holds integers, and what :func:`value_and_grad` raises.
     """
     check_callable(f, "jacobian")
 
@@ -348,7 +329,12 @@ def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
 
 
 def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False):
-    """A function that returns the Hessian of ``f``: the Jacobian of its Jacobian, as ``jax.hessian``."""
+    """A function that returns the Hessian of ``f``: the Jacobian of its Jacobian, as ``jax.hessian``.
+
+    Its structure is that of the output, each leaf holding a matrix of argument by argument; the shape of an entry is
+    the output leaf's followed by twice the argument leaf's. Raises what :func:`jacobian` does.
+    """
+    check_callable(f, "hessian")
     return jacobian(jacobian(f, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
 
 
@@ -356,9 +342,13 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """The Hessian of a scalar ``f`` at ``primals`` times ``tangents``: a tuple like ``primals``.
 
     Computed as the gradient of the product of gradient and vector, at the cost of a few gradients and never as a
-    matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
+    matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994). ``primals`` and ``tangents`` are tuples
+    with an entry for each argument of ``f``, of the same structure, shapes and dtypes.
+
+    Raises TypeError where they are not, and where ``f`` returns no real scalar.
     """
-    _check_pair(primals, tangents)
+    check_callable(f, "hvp")
+    check_tangents(primals, tangents, "hvp")
     everything = tuple(range(len(primals)))
 
     @functools.wraps(f)  # which is what errors name

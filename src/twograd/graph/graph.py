@@ -9,16 +9,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
-from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
+from jax.tree_util import tree_flatten, tree_structure, tree_unflatten, treedef_tuple
 
 from twograd import _trees
-from twograd._arguments import argument_positions, check_callable
+from twograd._arguments import argument_positions, check_arrays, check_callable
 from twograd._compat import call_jaxpr, check_leaks
 from twograd.graph.advice import explaining
 from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
@@ -28,7 +29,7 @@ from twograd.graph.parse import parse as read
 from twograd.graph.passes import PassReport, optimize
 from twograd.graph.passes.report import derivative_order
 from twograd.graph.references import without_references
-from twograd.graph.strip import default_outputs, freeze, strip, subtree, without_leaves
+from twograd.graph.strip import default_outputs, freeze, part_named, strip, subtree, without_leaves
 from twograd.graph.text import default_names, format_graph
 from twograd.pictures import Drawing, Engine, Picture
 
@@ -38,7 +39,11 @@ NOTEBOOK_NODES = 80
 
 @dataclass(frozen=True)
 class GraphStats:
-    """What a graph is made of. ``saved_bytes`` are those of the primal values that derivative equations read."""
+    """What a graph is made of: ``equations``, calls counted as one, and how many of them are of derivatives.
+
+    ``order`` is that of the highest derivative. ``saved_values`` and ``saved_bytes`` are those of the primal values
+    that derivative equations read.
+    """
 
     equations: int
     derivative_equations: int
@@ -50,7 +55,10 @@ class GraphStats:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """One jaxpr, the structure of its arguments and results, and the reports of the passes that it went through."""
+    """One jaxpr, the structure of its arguments and results, and the reports of the passes that it went through.
+
+    :func:`trace` makes one. It never changes: methods that rewrite return another. ``jaxpr`` is what passes take.
+    """
 
     jaxpr: ClosedJaxpr
     in_tree: Any
@@ -93,7 +101,10 @@ class Graph:
         return call_jaxpr(self.jaxpr, leaves, self.name)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """The results on these arguments; compiled at the first call. They must have the traced shapes and dtypes."""
+        """The results on these arguments; compiled at the first call.
+
+        Raises TypeError for arguments of another structure, shape or dtype than the traced ones.
+        """
         return tree_unflatten(self.out_tree, self._compiled(*self._leaves(args, kwargs)))
 
     def backprop(self, *args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
@@ -139,7 +150,13 @@ class Graph:
 
     def _fitting(self, name: str, leaf: Any, aval: Any) -> Any:
         """``leaf`` as an array, if it is one that may stand for the input ``name``."""
-        found = jax.typeof(leaf)
+        try:
+            found = jax.typeof(leaf)
+        except TypeError:
+            raise TypeError(
+                f"{self.name} was traced with {name}: {aval.str_short()}, and called with {type(leaf).__name__}: "
+                f"{leaf!r}"
+            ) from None
         if found.shape != aval.shape or (found.dtype != aval.dtype and not found.weak_type):
             raise TypeError(
                 f"{self.name} was traced with {name}: {aval.str_short()}, and called with {found.str_short()}. "
@@ -202,10 +219,14 @@ class Graph:
         extended.__name__ = self.name
         closed, shape = trace_leaves(extended, self.jaxpr.in_avals, self.inputs)
         out_tree = tree_structure((tree_unflatten(self.out_tree, self.outputs), shape[1]))
-        return self._replaced(closed, out_tree)
+        return self._replaced(named_results(closed, out_tree), out_tree)
 
     def value_and_grad(self, argnums: int | Sequence[int] = 0) -> "Graph":
-        """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``."""
+        """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``.
+
+        Raises TypeError where there are several outputs, or one that is no scalar; ValueError for ``argnums`` that are
+        no positional arguments.
+        """
         arguments, _ = tree_unflatten(self.in_tree, range(len(self.inputs)))
         if len(self.outputs) != 1:
             raise TypeError(f"{self.name} has {len(self.outputs)} outputs, not one: use gradients, which says which")
@@ -213,9 +234,17 @@ class Graph:
         leaves, tree = tree_flatten(chosen[0] if isinstance(argnums, int) else tuple(chosen))
         derivative = self.gradients(xs=leaves)
         value = tree_unflatten(self.out_tree, self.outputs)
-        return self._replaced(derivative.jaxpr, tree_structure((value, tree_unflatten(tree, leaves))))
+        out_tree = tree_structure((value, tree_unflatten(tree, leaves)))
+        return self._replaced(named_results(derivative.jaxpr, out_tree), out_tree)
+
+    def _output(self, item: int | str) -> tuple[Sequence[int], Any]:
+        """The numbers of the outputs that ``item`` stands for, and their structure."""
+        part = None if item in self.outputs else part_named(self.out_tree, item)
+        return part or ([self._index(item, self.outputs, "output")], tree_structure(0))
 
     def _index(self, item: int | str, names: Sequence[str], kind: str) -> int:
+        if not isinstance(item, (Integral, str)):
+            raise TypeError(f"an {kind} of {self.name} is chosen by its index or its name, not by {item!r}")
         if isinstance(item, str) and item not in names:
             raise ValueError(f"{self.name} has no {kind} {item!r}; it has {', '.join(names)}")
         index = names.index(item) if isinstance(item, str) else item
@@ -228,9 +257,11 @@ class Graph:
     def strip(self, outputs: Selection = None, check: bool = True) -> "Graph":
         """The graph that is deployed: what the ``outputs`` need, without training equations.
 
-        Outputs are given by index or name; one alone is returned as it is, several as a tuple. By default they are all
-        that no derivative flows into, so ``g.gradients().strip()`` is ``g`` again. Inputs that are not needed any more
-        go: an argument of which nothing is needed altogether, else a leaf becomes None in its argument.
+        ``outputs`` are indices or names; one alone is returned as it is, several as a tuple. A name may be that of a
+        part of the results: ``result['metrics']`` stands for ``result['metrics']['loss']`` and what else is there. By
+        default they are all that no derivative flows into, so ``g.gradients().strip()`` is ``g`` again. Inputs that are
+        not needed any more go: an argument of which nothing is needed altogether, else a leaf becomes None in its
+        argument.
 
         The new graph's last report, a ``StripReport``, says what went and why; with ``check`` it also holds that on
         random inputs the outputs are equal to the last bit (StripError where they are not). Raises ValueError for an
@@ -240,8 +271,11 @@ class Graph:
             keep = default_outputs(self.jaxpr)
             out_tree = subtree(self.out_tree, keep)
         else:
-            keep = [self._index(item, self.outputs, "output") for item in _listed(outputs)]
-            out_tree = tree_structure(0 if isinstance(outputs, (int, str)) else (0,) * len(keep))
+            chosen = [self._output(item) for item in _listed(outputs)]
+            if not chosen:
+                raise ValueError(f"strip: say which outputs of {self.name} to keep; it has {', '.join(self.outputs)}")
+            keep = [index for indices, _ in chosen for index in indices]
+            out_tree = chosen[0][1] if isinstance(outputs, (int, str)) else treedef_tuple([tree for _, tree in chosen])
         closed, kept, report = strip(self.jaxpr, keep, self.inputs, self.outputs, check)
         return Graph(closed, without_leaves(self.in_tree, kept), out_tree, self.name, (*self.reports, report))
 
@@ -259,6 +293,11 @@ class Graph:
 
     def _fixed(self, values: Mapping[int | str, Any]) -> dict[int, Any]:
         """The value of each input that ``values`` names, checked."""
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"freeze takes a mapping of inputs to values, got {type(values).__name__}: {self.name} has the inputs "
+                f"{', '.join(self.inputs)}"
+            )
         fixed: dict[int, Any] = {}
         for key, value in values.items():
             argument = next((item for item in self._arguments() if item[0] == key and key not in self.inputs), None)
@@ -287,7 +326,8 @@ class Graph:
         ``platforms`` are some of ``"cpu"``, ``"cuda"``, ``"rocm"`` and ``"tpu"``, by default the one at hand. The file
         holds no derivative (``vjp_order`` is 0). Containers of other libraries among the arguments and results
         (modules, states) become tuples of their children. Raises ExportError for a program that has no StableHLO of
-        its own, as one that calls back into Python, and for a path that cannot be written.
+        its own, as one that calls back into Python, and for a path that cannot be written; ValueError for other
+        platforms.
         """
         return export_graph(path, self, platforms)
 
@@ -299,7 +339,8 @@ class Graph:
         """The graph after the given passes (by default all of them, repeated until nothing changes).
 
         The new graph's ``reports`` say what each pass removed. With ``check`` each pass is tried on random inputs and
-        must not change the results.
+        must not change the results. Raises TypeError for what is no pass, PassError, naming the pass, where one changes
+        types or, with ``check``, values.
         """
         closed, reports = optimize(self.jaxpr, passes, check=check)
         return self._replaced(closed, self.out_tree, (*self.reports, *reports))
@@ -368,10 +409,21 @@ class Graph:
 
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
-    """Traces ``f`` on arguments of these shapes and dtypes (arrays or ``jax.ShapeDtypeStruct``) to a :class:`Graph`."""
+    """Traces ``f`` on arguments of these shapes and dtypes to a :class:`Graph`.
+
+    Arguments are pytrees of arrays, numbers or ``jax.ShapeDtypeStruct``; only their shapes and dtypes matter. ``f`` is
+    called once, with tracers, and returns a pytree of arrays.
+
+    Raises TypeError for what is no function or no array. What JAX raises for a function that cannot be traced (a branch
+    on a value, a conversion to a number, a leaked tracer) has a note of the user's line and the form that can be.
+    """
     check_callable(f, "trace")
     with explaining(f):
-        closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+        try:
+            closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+        except TypeError:
+            check_arrays(args, kwargs, "trace")
+            raise
         check_leaks(closed.consts)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
@@ -381,11 +433,18 @@ def parse(text: str, constants: Iterable[Any] = ()) -> Graph:
     """The graph that a text says: ``str(parse(str(g))) == str(g)``.
 
     Arrays of more than 64 elements are in a text by their SHA-256 only; ``constants`` are these, in any order, such as
-    ``g.jaxpr.consts``. Raises ParseError, naming line and column: for what is no program, and for what no text can
-    hold: Python functions (callbacks, policies of a checkpoint), devices and meshes. The rules of ``custom_jvp`` and
-    ``custom_vjp`` calls are in a text as jaxprs. It cannot hold those that ask which tangents are zero, close over
-    values of the trace, or call a function with another rule, and so on without end.
+    ``g.jaxpr.consts``. The rules of ``custom_jvp`` and ``custom_vjp`` calls are in a text as jaxprs. It cannot hold
+    those that ask which tangents are zero, close over values of the trace, or call a function with another rule, and so
+    on without end.
+
+    Raises TypeError for what is no text; ParseError, naming line and column, for what is no program, and for what no
+    text can hold: Python functions (callbacks, a checkpoint's policy that is not of ``jax.checkpoint_policies``),
+    devices and meshes.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"parse takes the text of a graph, str(g), got {type(text).__name__}")
+    if not isinstance(constants, Iterable):
+        raise TypeError(f"parse: constants are arrays, such as g.jaxpr.consts, got {constants!r}")
     name, closed, in_tree, out_tree = read(text, constants)
     return Graph(closed, in_tree, out_tree, name)
 
@@ -411,16 +470,18 @@ def backprop(
     equation is added to any graph. Each operation is computed as the walk reaches it; what the rules name is kept, and
     let go as soon as its equation has been walked back.
 
-    ``values`` are the arguments that ``g`` was traced with, or its inputs by their names. The rest is as for
-    :meth:`Graph.gradients`.
+    ``values`` are the arguments, of the traced shapes and dtypes, in a list, or its inputs by their names. The rest is
+    as for :meth:`Graph.gradients`, and so are the errors; TypeError, too, for values that ``g`` was not traced with.
     """
     check_graph(g, "backprop")
     if isinstance(values, Mapping):
         if set(values) != set(g.inputs):
             raise ValueError(f"{g.name} has the inputs {', '.join(g.inputs)}; given are {', '.join(map(str, values))}")
         args, kwargs = tree_unflatten(g.in_tree, [values[name] for name in g.inputs])
-    else:
+    elif isinstance(values, Sequence):
         args, kwargs = tuple(values), {}
+    else:
+        raise TypeError(f"backprop takes the arguments of {g.name} in a list, or by name, got {type(values).__name__}")
     leaves = g._leaves(args, kwargs)
     outs, gradients = g.question(*selection, **options).answer(leaves)
     return tree_unflatten(g.out_tree, outs), gradients
@@ -433,5 +494,11 @@ def trace_leaves(f: Callable[..., Any], avals: Sequence[Any], names: Sequence[st
     return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info)), shape
 
 
+def named_results(closed: ClosedJaxpr, out_tree: Any) -> ClosedJaxpr:
+    """``closed`` with the names of its results' places in the structure ``out_tree``, such as ``result[0]['loss']``."""
+    info = closed.jaxpr.debug_info._replace(result_paths=default_names(out_tree))
+    return closed.replace(jaxpr=closed.jaxpr.replace(debug_info=info))
+
+
 def _listed(chosen: int | str | Sequence[int | str]) -> Sequence[int | str]:
-    return [chosen] if isinstance(chosen, (int, str)) else chosen
+    return chosen if isinstance(chosen, Iterable) and not isinstance(chosen, str) else [chosen]

@@ -21,7 +21,16 @@ from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, primitives
 
 from twograd import _trees
-from twograd._compat import RANDOM_IMPLEMENTATIONS, partitionable, plain_jit_params, scope_of, stack_of, user_line
+from twograd._compat import (
+    POLICY_MAKERS,
+    RANDOM_IMPLEMENTATIONS,
+    partitionable,
+    plain_jit_params,
+    policy_call,
+    scope_of,
+    stack_of,
+    user_line,
+)
 from twograd.graph.custom import Parts, Rules
 
 if TYPE_CHECKING:
@@ -64,14 +73,7 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
     these have no provenance, as calls from several lines share them.
     """
     names = Names()
-
-    def parts_text(parts: Parts) -> str:
-        def body(jaxpr: Any) -> str:
-            return _block(jaxpr, Names(), [], False, "  ", rules)
-
-        return ",\n".join(f"  {key}={_param(value, body)}" for key, value in parts.items())
-
-    rules = Rules(parts_text)
+    rules = written_rules()
     jaxpr = graph.jaxpr.jaxpr
     head = [f"    # {names[var]} is {label}".rstrip() for var, label in zip(jaxpr.invars, graph.inputs, strict=True)]
     called: Any = _trees.to_plain(graph.in_tree)
@@ -89,6 +91,19 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
     name = graph.name if graph.name.replace("<lambda>", "f").isidentifier() else json.dumps(graph.name)
     text = f"{name} {_block(graph.jaxpr, names, head, provenance, '', rules)}"
     return text + "".join(f"\n\nrule {rule.name} = {rule.primitive}[\n{rule.text}\n]" for rule in rules.named)
+
+
+def written_rules() -> Rules:
+    """No rules yet; :func:`equation_text` enters those that it meets, with their text."""
+
+    def parts_text(parts: Parts) -> str:
+        def body(jaxpr: Any) -> str:
+            return _block(jaxpr, Names(), [], False, "  ", rules)
+
+        return ",\n".join(f"  {key}={_param(value, body)}" for key, value in parts.items())
+
+    rules = Rules(parts_text)
+    return rules
 
 
 def flat(count: int) -> list[Any]:
@@ -199,6 +214,10 @@ def _param(value: Any, body: Callable[[Any], str]) -> str:
         return f"{type(value).__name__}.{value.name}"
     if value is None or isinstance(value, (bool, np.bool_, float)):
         return str(value)
+    if callable(value) and (call := policy_call(value)):
+        name, args, options = call
+        given = [*map(inner, args), *(f"{key}={inner(item)}" for key, item in options.items())]
+        return f"{name}({', '.join(given)})" if name in POLICY_MAKERS else name
     if isinstance(value, (int, np.integer)):
         return str(int(value))
     if isinstance(value, str):
@@ -217,7 +236,7 @@ def _param(value: Any, body: Callable[[Any], str]) -> str:
     fields = getattr(value, "_fields", None)
     if fields is None and dataclasses.is_dataclass(value):
         fields = [item.name for item in dataclasses.fields(value)]
-    if fields is not None and type(value).__name__ != "PRNGImpl":
+    if fields is not None and not callable(value) and type(value).__name__ != "PRNGImpl":
         return f"{type(value).__name__}({', '.join(f'{name}={inner(getattr(value, name))}' for name in fields)})"
     if isinstance(value, tuple):
         return f"({', '.join(map(inner, value))}{',' if len(value) == 1 else ''})"
