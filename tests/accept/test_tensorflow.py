@@ -184,7 +184,44 @@ def test_uninitialized_value():
         sess.run(v + 1)
 
 
+def test_names_of_what_is_not_there(own_graph):
+    x = tf.placeholder(name="x")
+    assert own_graph.get_tensor_by_name("x:0") is x
+    assert own_graph.get_operation_by_name("x") is x.op
+    assert own_graph.get_operations() == [x.op]
+    form = 'Tensor names must be of the form "<op_name>:<output_index>".'
+    for name, error, text in (
+        ("x", ValueError, f"The name 'x' refers to an Operation, not a Tensor. {form}"),
+        ("y", ValueError, f"The name 'y' looks like an (invalid) Operation name, not a Tensor. {form}"),
+        ("x:a", ValueError, f"The name 'x:a' looks a like a Tensor name, but is not a valid one. {form}"),
+        ("y:0", KeyError, "The name 'y:0' refers to a Tensor which does not exist. The operation, 'y', does not exist"),
+        ("x:1", KeyError, "The operation, 'x', exists but only has 1 outputs."),
+        (x, TypeError, "Tensor names are strings, not Symbol."),
+    ):
+        with pytest.raises(error) as caught:
+            own_graph.get_tensor_by_name(name)
+        assert text in caught.value.args[0]
+    with pytest.raises(KeyError, match="refers to an Operation not in the graph"):
+        own_graph.get_operation_by_name("y")
+    with says(ValueError, "Name 'x:0' appears to refer to a Tensor, not a Operation."):
+        own_graph.get_operation_by_name("x:0")
+    with says(TypeError, "Operation names are strings, not int."):
+        own_graph.get_operation_by_name(1)
+
+
 # 5. state and order
+
+
+def test_trainable_variables():
+    w = tf.variable(1.0, name="w")
+    step = tf.variable(0, name="global_step", trainable=False)
+    assert tf.trainable_variables() == [w]
+    assert tf.global_variables() == [w, step]
+    with tf.Session(config=None) as sess:
+        sess.run(tf.global_variables_initializer())
+        assert sess.run(step) == 0
+    with says(TypeError, "graph must be a symbolic.Graph, but got str"):
+        tf.Session("grpc://localhost")
 
 
 def test_control_dependencies_order_what_runs():
@@ -226,6 +263,22 @@ def test_cond_and_while_loop():
         assert sess.run([y, dy], {x: 3.0}) == [6, 2]
         assert sess.run([y, dy], {x: -3.0}) == [9, -6]
         assert sess.run([i, total], {x: 2.0}) == [5, 10]
+
+
+def test_loops_of_one_variable_without_back_prop_and_with_names(own_graph):
+    x = tf.placeholder(name="x")
+    options = {"parallel_iterations": 1, "swap_memory": True, "name": "loop", "maximum_iterations": 9}
+    y = tf.while_loop(lambda v: v < 10, lambda v: v * x, [x], **options)  # a Tensor, not a list of one
+    (dy,) = tf.gradients(y, x)
+    stopped = tf.while_loop(lambda v: v < 10, lambda v: v * x, [x], back_prop=False)
+    (same,) = tf.while_loop(lambda v: v < 10, lambda v: v * x, [x], return_same_structure=True)
+    assert tf.gradients(stopped, x) == [None]
+    assert y.op is own_graph.get_operation_by_name("loop")
+    assert tf.cond(x > 0, true_fn=lambda: x, false_fn=lambda: -x, name="chosen").op.name == "chosen"
+    with tf.Session() as sess:
+        assert sess.run([y, dy, stopped, same], {x: 3.0}) == [27, 27, 27, 27]
+    with says(ValueError, "shape_invariants"):
+        tf.while_loop(lambda v: v < 10, lambda v: v * x, [x], shape_invariants=[()])
 
 
 # 8. the growing graph

@@ -9,6 +9,7 @@ import pytest
 
 import twograd.numpy as tnp
 from twograd.graph import symbolic as theano
+from twograd.graph.symbolic import matrix, scalar, vector
 
 
 @pytest.fixture(autouse=True)
@@ -19,18 +20,6 @@ def own_graph():
 
 def says(error, text):
     return pytest.raises(error, match=re.escape(text))
-
-
-def scalar(name):
-    return theano.placeholder(np.float32, name=name)
-
-
-def matrix(name):
-    return theano.placeholder(np.float32, (None, None), name)
-
-
-def vector(name):
-    return theano.placeholder(np.float32, (None,), name)
 
 
 # 1. function, shared
@@ -44,7 +33,7 @@ def test_compile_once_call_many_times():
 
 
 def test_the_accumulator_of_the_tutorial():
-    state, inc = theano.shared(0), theano.placeholder(np.int32, name="inc")
+    state, inc = theano.shared(0), theano.iscalar("inc")
     accumulator = theano.function([inc], state, updates=[(state, state + inc)])
     decrementor = theano.function([inc], state, updates=[(state, state - inc)])
     assert state.get_value() == 0
@@ -55,7 +44,7 @@ def test_the_accumulator_of_the_tutorial():
     assert accumulator(3) == -1
     assert decrementor(2) == 2
     assert state.get_value() == 0
-    foo = theano.placeholder(np.int32, name="foo")
+    foo = theano.iscalar("foo")
     skip_shared = theano.function([inc, foo], state * 2 + inc, givens=[(state, foo)])
     assert skip_shared(1, 3) == 7
     assert state.get_value() == 0
@@ -185,10 +174,10 @@ def test_variables_do_not_support_boolean_operations():
 def test_rop_lop_jacobian_and_hessian():
     w, v, x = matrix("W"), matrix("V"), vector("x")
     y = tnp.dot(x, w)
-    jv = theano.function([w, v, x], theano.rop(y, w, v))
+    jv = theano.function([w, v, x], theano.Rop(y, w, v))
     np.testing.assert_allclose(jv([[1, 1], [1, 1]], [[2, 2], [2, 2]], [0, 1]), [2, 2])
     u = vector("u")
-    vj = theano.function([u, x, w], theano.lop(y, w, u), on_unused_input="ignore")
+    vj = theano.function([u, x, w], theano.Lop(y, w, u), on_unused_input="ignore")
     np.testing.assert_allclose(vj([2, 2], [0, 1], [[1, 1], [1, 1]]), [[0, 0], [2, 2]])
     z = x**2
     np.testing.assert_allclose(theano.function([x], theano.jacobian(z, x))([4, 4]), [[8, 0], [0, 8]])
@@ -206,11 +195,25 @@ def test_ifelse_is_lazy_and_switch_is_not():
         return lambda x: theano.apply(f, x)
 
     a, b = scalar("a"), scalar("b")
-    lazy = theano.function([a, b], theano.cond(a < b, lambda: loud("then")(a), lambda: loud("else")(b)))
-    both = theano.function([a, b], tnp.where(a < b, loud("left")(a), loud("right")(b)))
+    lazy = theano.function([a, b], theano.ifelse(a < b, loud("then")(a), loud("else")(b)))
+    both = theano.function([a, b], theano.switch(a < b, loud("left")(a), loud("right")(b)))
     assert lazy(1.0, 2.0) == both(1.0, 2.0) == 1
     jax.effects_barrier()
     assert sorted(ran) == ["left", "right", "then"]
+
+
+def test_the_scan_examples_of_the_tutorial():
+    x, w, b = matrix("X"), matrix("W"), vector("b")
+    results, updates = theano.scan(lambda v: tnp.tanh(tnp.dot(v, w) + b), sequences=x)
+    rows, weights, bias = np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32), np.array([0.5, 0.5], np.float32)
+    elements = theano.function([x, w, b], results, updates=updates)
+    np.testing.assert_allclose(elements(rows, weights, bias), np.tanh(rows @ weights + bias), rtol=1e-6)
+
+    k = theano.shared(0, name="k")
+    values, updates = theano.scan(lambda: {k: k + 1}, n_steps=5)
+    assert values is None
+    theano.function([], [], updates=updates)()
+    assert k.get_value() == 5
 
 
 # 7. debugprint

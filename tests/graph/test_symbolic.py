@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import re
 import threading
 
 import jax
@@ -114,8 +113,9 @@ def test_names_and_scopes():
     assert default["x"] is x.op
     assert default["x:0"] is x
     for wrong in ("y", "x:1", "x:a"):
-        with pytest.raises(KeyError, match=re.escape(repr(wrong))):
+        with pytest.raises(KeyError) as caught:
             default[wrong]
+        assert repr(wrong) in caught.value.args[0]
     assert repr(symbolic.placeholder(shape=(None, 7), name="p")) == "<Symbol 'p:0' shape=(?, 7) dtype=float32>"
 
 
@@ -182,6 +182,19 @@ def test_unknown_sizes_are_inferred_where_they_can_be():
     feeds = {x: X, m: X}
     found = run([shapes[name][0] for name in ("product", "sum", "of a matrix", "gram")], feeds)
     same(found, [jnp.asarray(v) for v in (X @ W, X + X, X @ W, X.T @ X)])
+
+
+def test_gradients_through_unknown_sizes_that_differ():
+    x = symbolic.placeholder(shape=(None,))
+    y = tnp.sum(tnp.sin(x[1:]) * x[:-1] ** 2) + tnp.sum(tnp.pad(x, 2) ** 3)
+    (first,) = symbolic.gradients(y, x)
+    (second,) = symbolic.gradients(tnp.sum(first**2), x)
+    (third,) = symbolic.gradients(tnp.sum(second), x)
+    derivative = jax.grad(lambda x: jnp.sum(jnp.sin(x[1:]) * x[:-1] ** 2) + jnp.sum(x**3))
+    above = jax.grad(lambda x: jnp.sum(derivative(x) ** 2))
+    expected = jax.jit(lambda x: [derivative(x), above(x), jax.grad(lambda x: jnp.sum(above(x)))(x)])
+    for size in (3, 2):
+        same(run([first, second, third], {x: X[0, :size]}), expected(X[0, :size]), rtol=1e-4)
 
 
 def test_one_graph_runs_at_many_sizes_and_says_for_which_it_was_traced():

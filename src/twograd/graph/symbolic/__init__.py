@@ -12,7 +12,8 @@
 
 Read ``container.py`` (the graph), ``build.py`` (how a call becomes an operation), ``derivatives.py`` (the walk back,
 which adds operations) and ``plan.py`` (what runs). ``session.py`` is TensorFlow's way to run a graph, ``function.py``
-Theano's. A graph here is not a :class:`twograd.graph.Graph`, which is a traced program; :func:`trace` makes one of it.
+Theano's, whose other calls are in ``theano.py``. A graph here is not a :class:`twograd.graph.Graph`, which is a traced
+program; :func:`trace` makes one of it.
 """
 
 from twograd.errors import DisconnectedInput as DisconnectedInput
@@ -31,9 +32,10 @@ from twograd.graph.symbolic.container import get_default_session as get_default_
 from twograd.graph.symbolic.container import name_scope as name_scope
 from twograd.graph.symbolic.container import reset_default_graph as reset_default_graph
 from twograd.graph.symbolic.control import cond as cond
-from twograd.graph.symbolic.control import scan as scan
 from twograd.graph.symbolic.control import while_loop as while_loop
 from twograd.graph.symbolic.derivatives import DISCONNECTED as DISCONNECTED
+from twograd.graph.symbolic.derivatives import Lop as Lop
+from twograd.graph.symbolic.derivatives import Rop as Rop
 from twograd.graph.symbolic.derivatives import grad as grad
 from twograd.graph.symbolic.derivatives import gradients as gradients
 from twograd.graph.symbolic.derivatives import hessian as hessian
@@ -53,14 +55,39 @@ from twograd.graph.symbolic.session import trace as trace
 from twograd.graph.symbolic.text import debugprint as debugprint
 from twograd.graph.symbolic.text import pp as pp
 from twograd.graph.symbolic.text import text as text
+from twograd.graph.symbolic.theano import dmatrix as dmatrix
+from twograd.graph.symbolic.theano import dscalar as dscalar
+from twograd.graph.symbolic.theano import dvector as dvector
+from twograd.graph.symbolic.theano import fmatrix as fmatrix
+from twograd.graph.symbolic.theano import fscalar as fscalar
+from twograd.graph.symbolic.theano import fvector as fvector
+from twograd.graph.symbolic.theano import ifelse as ifelse
+from twograd.graph.symbolic.theano import imatrix as imatrix
+from twograd.graph.symbolic.theano import iscalar as iscalar
+from twograd.graph.symbolic.theano import ivector as ivector
+from twograd.graph.symbolic.theano import lmatrix as lmatrix
+from twograd.graph.symbolic.theano import lscalar as lscalar
+from twograd.graph.symbolic.theano import lvector as lvector
+from twograd.graph.symbolic.theano import matrices as matrices
+from twograd.graph.symbolic.theano import matrix as matrix
+from twograd.graph.symbolic.theano import scalar as scalar
+from twograd.graph.symbolic.theano import scalars as scalars
+from twograd.graph.symbolic.theano import scan as scan
+from twograd.graph.symbolic.theano import switch as switch
+from twograd.graph.symbolic.theano import tensor3 as tensor3
+from twograd.graph.symbolic.theano import tensor4 as tensor4
+from twograd.graph.symbolic.theano import vector as vector
+from twograd.graph.symbolic.theano import vectors as vectors
 from twograd.graph.symbolic.variables import SharedVariable as SharedVariable
 from twograd.graph.symbolic.variables import Variable as Variable
 from twograd.graph.symbolic.variables import assign as assign
 from twograd.graph.symbolic.variables import assign_add as assign_add
 from twograd.graph.symbolic.variables import assign_sub as assign_sub
+from twograd.graph.symbolic.variables import global_variables as global_variables
 from twograd.graph.symbolic.variables import global_variables_initializer as global_variables_initializer
 from twograd.graph.symbolic.variables import group as group
 from twograd.graph.symbolic.variables import no_op as no_op
 from twograd.graph.symbolic.variables import shared as shared
+from twograd.graph.symbolic.variables import trainable_variables as trainable_variables
 from twograd.graph.symbolic.variables import variable as variable
 from twograd.graph.symbolic.variables import variables_initializer as variables_initializer

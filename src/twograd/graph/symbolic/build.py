@@ -135,7 +135,7 @@ def infer(call: Callable[..., Any], types: tuple[Type, ...]) -> tuple[tuple[Type
 
 
 def _infer(call: Callable[..., Any], types: tuple[Type, ...], *settings: Any) -> tuple[tuple[Type, ...], Any]:
-    small, large = trials(lambda *operands: jax.eval_shape(call, *operands), types, sizes_in(call))
+    small, large = trials(lambda *operands: jax.eval_shape(call, *fitted(call, operands)), types, sizes_in(call))
     leaves, tree = tree_flatten(small)
     found = []
     for a, b in zip(leaves, jax.tree.leaves(large), strict=True):
@@ -155,6 +155,11 @@ def is_shared(call: Callable[..., Any]) -> bool:
 def sizes_in(call: Callable[..., Any]) -> Collection[int]:
     """Sizes that occur inside of ``call``, which unknown ones may have to equal."""
     return getattr(call, "sizes", ())
+
+
+def fitted(call: Callable[..., Any], operands: Sequence[Any]) -> Sequence[Any]:
+    """``operands`` without values, of sizes that are possible together, if ``call`` knows which are."""
+    return call.fitted(operands) if hasattr(call, "fitted") else operands
 
 
 def trials(trace: Callable[..., Any], types: Sequence[Type], inside: Collection[int] = ()) -> tuple[Any, Any]:

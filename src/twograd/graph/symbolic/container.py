@@ -259,15 +259,39 @@ class Graph:
 
     def __getitem__(self, name: str) -> Any:
         """The operation ``add``, or the Symbol ``add:0``. KeyError for one that does not exist."""
+        try:
+            return self.get_tensor_by_name(name) if ":" in name else self.get_operation_by_name(name)
+        except ValueError as error:
+            raise KeyError(str(error)) from None
+
+    def get_operation_by_name(self, name: str) -> Operation:
+        """The operation ``add``. KeyError for one that does not exist, ValueError for the name of a Symbol."""
+        if not isinstance(name, str):
+            raise TypeError(f"Operation names are strings, not {type(name).__name__}.")
+        if ":" in name:
+            raise ValueError(f"Name {name!r} appears to refer to a Tensor, not a Operation.")
+        if name not in self._named:
+            raise KeyError(f"The name {name!r} refers to an Operation not in the graph.")
+        return self._named[name]
+
+    def get_tensor_by_name(self, name: str) -> Symbol:
+        """The Symbol ``add:0``. KeyError for one that does not exist, ValueError for what is no name of a Symbol."""
+        if not isinstance(name, str):
+            raise TypeError(f"Tensor names are strings, not {type(name).__name__}.")
         op, colon, index = name.partition(":")
-        if op not in self._named or (colon and not index.isdecimal()):
-            raise KeyError(f"The name {name!r} refers to nothing in {self!r}.")
-        found = self._named[op]
+        form = 'Tensor names must be of the form "<op_name>:<output_index>".'
         if not colon:
-            return found
-        if int(index) >= len(found.outputs):
-            raise KeyError(f"The name {name!r} refers to nothing: {found!r} has {len(found.outputs)} output(s).")
-        return found.outputs[int(index)]
+            what = "refers to an Operation" if name in self._named else "looks like an (invalid) Operation name"
+            raise ValueError(f"The name {name!r} {what}, not a Tensor. {form}")
+        if not index.isdecimal():
+            raise ValueError(f"The name {name!r} looks a like a Tensor name, but is not a valid one. {form}")
+        missing = f"The name {name!r} refers to a Tensor which does not exist. The operation, {op!r}, "
+        if op not in self._named:
+            raise KeyError(f"{missing}does not exist in the graph.")
+        outputs = self._named[op].outputs
+        if int(index) >= len(outputs):
+            raise KeyError(f"{missing}exists but only has {len(outputs)} outputs.")
+        return outputs[int(index)]
 
     # --- what operations are added to, and after ----------------------------------------------------------------------
 
@@ -303,6 +327,10 @@ class Graph:
     def variables(self) -> tuple[Symbol, ...]:
         """All variables, in the order in which they were made."""
         return tuple(op.outputs[0] for op in self.operations if op.type == "variable")
+
+    def get_operations(self) -> list[Operation]:
+        """All operations, in the order in which they were added."""
+        return list(self.operations)
 
 
 _root = Graph(name="default")

@@ -1,4 +1,4 @@
-"""Control flow as nodes: ``cond``, ``while_loop`` and ``scan``.
+"""Control flow as nodes: ``cond``, ``while_loop`` and ``carry_scan``.
 
 Their bodies are functions of Symbols. A body is built once, in a graph of its own (read :class:`Body`), and may use
 Symbols from outside: those become operands of the node. So only what is built inside of a branch depends on it. The
@@ -55,7 +55,15 @@ def _home(operands: Sequence[Any]) -> Graph:
     return home_of([operand for operand in operands if isinstance(operand, Symbol)])
 
 
-def _node(name: str, graph: Graph, bodies: Sequence[Body], call: Callable[..., Any], operands: Any, tree: Any) -> Any:
+def _node(
+    kind: str,
+    graph: Graph,
+    bodies: Sequence[Body],
+    call: Callable[..., Any],
+    operands: Any,
+    tree: Any,
+    name: str | None = None,
+) -> Any:
     """Adds ``call(operands, *bodies)`` as one operation; its flat results are returned in the structure ``tree``."""
     captures = list(dict.fromkeys(symbol for body in bodies for symbol in body.captures))
 
@@ -63,11 +71,11 @@ def _node(name: str, graph: Graph, bodies: Sequence[Body], call: Callable[..., A
         values = dict(zip(captures, captured, strict=True))
         return list(call(operands, *(body.given(values) for body in bodies)))
 
-    node.__name__ = name
+    node.__name__ = kind
     node.bodies = [body.graph for body in bodies]  # pyright: ignore[reportFunctionMemberAccess]
     node.sizes = {size for body in bodies for size in body.sizes}  # pyright: ignore[reportFunctionMemberAccess]
     with graph.as_default():
-        return tree_unflatten(tree, build(node, (operands, captures), {}))
+        return tree_unflatten(tree, build(node, (operands, captures), {}, name))
 
 
 def _symbols(graph: Graph, operands: Any) -> list[Symbol]:
@@ -76,7 +84,9 @@ def _symbols(graph: Graph, operands: Any) -> list[Symbol]:
         return [as_symbol(leaf) for leaf in jax.tree.leaves(operands)]
 
 
-def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
+def cond(
+    pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any, name: str | None = None
+) -> Any:
     """``true_fn(*operands)`` where ``pred``, a boolean scalar, is true, else ``false_fn(*operands)``.
 
     Both are built, and one of them runs. What is built outside of both, and used in one, runs always. To choose element
@@ -100,7 +110,7 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
         pred, *rest = operands
         return lax.cond(jnp.asarray(pred, bool), true_branch, false_branch, *rest)
 
-    return _node("cond", graph, branches, call, symbols, one.tree)
+    return _node("cond", graph, branches, call, symbols, one.tree, name)
 
 
 def _fit(given: Sequence[Type], returned: Sequence[Type]) -> bool:
@@ -112,14 +122,34 @@ def _described(body: Body) -> str:
 
 
 def while_loop(
-    cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any, maximum_iterations: int | None = None
+    cond: Callable[..., Any],
+    body: Callable[..., Any],
+    loop_vars: Any,
+    maximum_iterations: int | None = None,
+    *,
+    shape_invariants: Any = None,
+    parallel_iterations: int | None = None,
+    back_prop: bool = True,
+    swap_memory: bool = False,
+    name: str | None = None,
+    return_same_structure: bool = False,
 ) -> Any:
     """Repeats ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)``; returns the last ones.
 
-    ``body`` returns the structure, shapes and dtypes of ``loop_vars`` (one Symbol, or a list or tuple). With
-    ``maximum_iterations``, a Python integer, it is :func:`twograd.graph.bounded_while_loop`, which can be
-    differentiated in reverse; without, it cannot, as it does not know how much it must keep.
+    ``body`` returns the shapes and dtypes of ``loop_vars``: one Symbol, or a list or tuple. Of a list of one the Symbol
+    is returned, unless ``return_same_structure``, as in TensorFlow. With ``maximum_iterations``, a Python integer, it
+    is :func:`twograd.graph.bounded_while_loop`, which can be differentiated in reverse; without, it cannot, as it does
+    not know how much it must keep. With ``back_prop=False`` no derivative flows through. ``parallel_iterations`` and
+    ``swap_memory`` are XLA's to decide, and say nothing here.
+
+    Raises TypeError for a ``cond`` that returns no boolean scalar, and a ``body`` that returns other types; ValueError
+    for ``shape_invariants``: sizes stay as they are, in all steps.
     """
+    if shape_invariants is not None:
+        raise ValueError(
+            "while_loop: shape_invariants let sizes change from step to step, and in a compiled loop they cannot. Keep "
+            "an array of the largest size, and a count."
+        )
     graph = _home(jax.tree.leaves(loop_vars))
     symbols = _symbols(graph, loop_vars)
     types = [symbol.type for symbol in symbols]
@@ -137,29 +167,27 @@ def while_loop(
             return step(*values)
 
         values = [lax.convert_element_type(value, of.dtype) for value, of in zip(operands, types, strict=True)]
+        values = values if back_prop else lax.stop_gradient(values)
         if maximum_iterations is None:
-            return lax.while_loop(goes_on, one_step, values)
-        return bounded_while_loop(goes_on, one_step, values, maximum_iterations)
+            found = lax.while_loop(goes_on, one_step, values)
+        else:
+            found = bounded_while_loop(goes_on, one_step, values, maximum_iterations)
+        return found if back_prop else lax.stop_gradient(found)
 
-    return _node("while_loop", graph, [test, step], call, symbols, tree_structure(loop_vars))
+    found = _node("while_loop", graph, [test, step], call, symbols, tree_structure(loop_vars), name)
+    return found[0] if isinstance(found, (list, tuple)) and len(found) == 1 and not return_same_structure else found
 
 
-def scan(
+def carry_scan(
     f: Callable[..., Any],
     init: Any,
     xs: Any = None,
     length: int | None = None,
     reverse: bool = False,
     truncate_gradient: int = -1,
+    name: str | None = None,
 ) -> Any:
-    """``carry, y = f(carry, x)`` for each x along the first axis of ``xs``; returns the last carry and all ys, stacked.
-
-    ``init``, ``xs`` and the ys are pytrees, as in ``jax.lax.scan``; ``length`` is needed where ``xs`` is None. With
-    ``truncate_gradient=k`` the derivative goes back through the last k steps only (truncated backpropagation through
-    time, R. Williams and J. Peng, 1990).
-
-    Raises TypeError where ``f`` returns no pair, or a carry of another structure or type.
-    """
+    """JAX's half of :func:`twograd.graph.symbolic.scan`: ``carry, y = f(carry, x)`` for each x of ``xs``."""
     if truncate_gradient == 0 or truncate_gradient < -1:
         raise ValueError(f"scan: truncate_gradient must be a number of steps, or -1 for all, got {truncate_gradient}")
     graph = _home(jax.tree.leaves((init, xs)))
@@ -201,7 +229,7 @@ def scan(
         pairs = zip(more, ys, strict=True) if reverse else zip(ys, more, strict=True)
         return [*end, *(jnp.concatenate(pair) for pair in pairs)]
 
-    return _node("scan", graph, [step], call, (carry, each), step.tree)
+    return _node("scan", graph, [step], call, (carry, each), step.tree, name)
 
 
 def _check_carry(who: str, what: str, given: Sequence[Type], returned: Sequence[Type]) -> None:

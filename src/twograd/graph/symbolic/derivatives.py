@@ -223,25 +223,39 @@ def _disconnected(x: Symbol, inputs: str, returned: str) -> Any:
     return apply(jnp.zeros_like, x) if returned == "zero" else None if returned == "None" else DISCONNECTED
 
 
-def lop(f: Symbol, wrt: Symbols, eval_points: Any) -> Any:
-    """The vector ``eval_points`` times the Jacobian of ``f``: Theano's Lop, a pullback."""
-    results = gradients(f, wrt, grad_ys=[eval_points], name="lop", unconnected_gradients="zero")
+def lop(f: Symbols, wrt: Symbols, eval_points: Any) -> Any:
+    """The vector ``eval_points`` times the Jacobian of ``f``: Theano's Lop, a pullback.
+
+    One Symbol of ``f`` has one eval point, of its type, and several a list of them; a Symbol is returned for one of
+    ``wrt``, a list for a list. What f does not depend on has zeros.
+    """
+    results = gradients(f, wrt, grad_ys=_points(f, eval_points), name="lop", unconnected_gradients="zero")
     return results[0] if isinstance(wrt, Symbol) else results
 
 
-def rop(f: Symbol, wrt: Symbols, eval_points: Any) -> Symbol:
+def rop(f: Symbols, wrt: Symbols, eval_points: Any) -> Any:
     """The Jacobian of ``f`` times the vector ``eval_points`` (one per Symbol of ``wrt``): Theano's Rop, a pushforward.
 
-    It is the pullback of the pullback, which is linear in its cotangent (see :func:`twograd.graph.jvp`).
+    It is the pullback of the pullback, which is linear in its cotangent (see :func:`twograd.graph.jvp`). A Symbol is
+    returned for one of ``f``, a list for a list.
     """
-    points = [eval_points] if isinstance(wrt, Symbol) else list(eval_points)
-    ct = apply(jnp.zeros_like, f)
-    pulled = gradients(f, wrt, grad_ys=[ct], name="rop", unconnected_gradients="zero")
-    (pushed,) = gradients(
-        [p for p in pulled if p is not None], ct, grad_ys=points, name="rop", unconnected_gradients="zero"
+    points, ys = _points(wrt, eval_points), listed(f)
+    cts = [apply(jnp.zeros_like, y) for y in ys]
+    pulled = gradients(ys, wrt, grad_ys=cts, name="rop", unconnected_gradients="zero")
+    pushed = gradients(
+        [p for p in pulled if p is not None], cts, grad_ys=points, name="rop", unconnected_gradients="zero"
     )
-    assert pushed is not None
-    return pushed
+    return pushed[0] if isinstance(f, Symbol) else pushed
+
+
+def _points(symbols: Symbols, eval_points: Any) -> list[Any]:
+    points = [eval_points] if isinstance(symbols, Symbol) else list(eval_points)
+    if len(points) != len(listed(symbols)):
+        raise ValueError(f"there must be one eval point for each Symbol: {len(points)} for {len(listed(symbols))}")
+    return points
+
+
+Lop, Rop = lop, rop
 
 
 def jacobian(expression: Symbol, wrt: Symbols) -> Any:

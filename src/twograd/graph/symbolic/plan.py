@@ -6,6 +6,7 @@ what runs, and :func:`execute`, which runs it on values, or, under ``jax.jit``, 
 
 import functools
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,9 @@ from jax.tree_util import tree_flatten
 from twograd._arguments import zero_gradient
 from twograd._compat import on_behalf_of
 from twograd.graph.passes import dce
-from twograd.graph.symbolic.build import MAX_CACHED, avals, infer, is_shared, sizes_in, trials
+from twograd.graph.symbolic.build import MAX_CACHED, avals, fitted, is_shared, sizes_in, trials
 from twograd.graph.symbolic.container import Gradient, Graph, Operation, Symbol, Type
+from twograd.graph.symbolic.lazy import branches_of, deferred
 from twograd.graph.transform import backward_pass, forward_pass
 
 NOTHING: Mapping[Symbol, Symbol] = {}
@@ -88,13 +90,15 @@ def replaced(symbol: Symbol, givens: Mapping[Symbol, Symbol]) -> Symbol:
 
 def execute(
     operations: Sequence[Operation],
+    outputs: Sequence[Symbol],
     env: dict[Symbol, Any],
     state: dict[Symbol, Any],
     givens: Mapping[Symbol, Symbol] = NOTHING,
 ) -> Callable[[Symbol], Any]:
     """Runs ``operations`` in order; ``env`` has the values of fed Symbols, ``state`` those of variables.
 
-    Both are extended in place. Returns the function that reads a Symbol: a variable has the value of the moment.
+    Both are extended in place. Returns the function that reads one of the ``outputs`` (and other Symbols, but for what
+    only the branch of an ``ifelse`` needs): a variable has the value of the moment.
 
     The pullback of an operation that runs here, too, reads what the rules saved when it ran; alone, it evaluates the
     operation again.
@@ -111,8 +115,28 @@ def execute(
             wanted[op.forward] = tuple(a or b for a, b in zip(mask, op.wanted, strict=True))
     saved: dict[Operation, Any] = {}
 
+    def producer(symbol: Symbol) -> Operation | None:
+        symbol = replaced(symbol, givens)
+        return None if symbol in env else symbol.op
+
+    lazy = deferred(operations, outputs, producer)
+    later = {op for branches in lazy.values() for branch in branches for op in branch}
+
+    def branch(needed: Sequence[Operation], results: Sequence[Symbol], to: Sequence[Symbol]) -> Callable[..., Any]:
+        def run() -> list[Any]:
+            read = execute(needed, results, dict(env), dict(state), givens)
+            return [lax.convert_element_type(read(s), out.dtype) for s, out in zip(results, to, strict=True)]
+
+        return run
+
     for op in operations:
-        if op.call is None:
+        if op.call is None or op in later:
+            continue
+        if op in lazy:
+            runs = [branch(*pair, op.outputs) for pair in zip(lazy[op], branches_of(op), strict=True)]
+            with on_behalf_of(op.source, op.name):
+                results = lax.cond(jnp.asarray(read(op.inputs[0]), bool), *runs)
+            env.update((s, _checked(s, value)) for s, value in zip(op.outputs, results, strict=True) if s not in env)
             continue
         values = [read(symbol) for symbol in op.inputs]
         scope = f"vjp({op.forward.name})" if isinstance(op, Gradient) else op.name
@@ -183,9 +207,7 @@ class Pullback:
         self.call, self.types, self.wanted, self.present = call, types, wanted, present
         self.__name__, self.sizes = f"{call.__name__}_grad", sizes_in(call)
         self.shared = is_shared(call)
-        out_types, _ = infer(call, types)
-        self.ct_types = tuple(of for of, there in zip(out_types, present, strict=True) if there)
-        small, large = trials(self._traced, (*types, *self.ct_types), sizes_in(call))
+        small, large = trials(self._traced, types, sizes_in(call))
         (self.yields, read), (others, read_large) = small, large
         assert self.yields == others, f"{self.__name__}: which cotangents are zero depends on shapes"
         self.reads = tuple(i for i, of in enumerate(types) if not of.known or i in read or i in read_large)
@@ -193,7 +215,8 @@ class Pullback:
     def _traced(self, *operands: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Which cotangents are not zero, and which operands are read for them."""
         yields: tuple[int, ...] = ()
-        values, cts = operands[: len(self.types)], operands[len(self.types) :]
+        values = fitted(self.call, operands)
+        cts = self._cts_of(values)
 
         def pulled(*arguments):
             nonlocal yields
@@ -205,6 +228,26 @@ class Pullback:
         used = {atom for eqn in needed.eqns for atom in eqn.invars if isinstance(atom, Var)}
         used.update(atom for atom in needed.jaxpr.outvars if isinstance(atom, Var))
         return yields, tuple(i for i, var in enumerate(needed.jaxpr.invars[: len(values)]) if var in used)
+
+    def _cts_of(self, operands: Sequence[Any]) -> list[Any]:
+        """The types of the present cotangents, where the operands are of these types."""
+        outs = jax.tree.leaves(jax.eval_shape(self.call, *operands))
+        return list(itertools.compress(outs, self.present))
+
+    def fitted(self, avals: Sequence[Any]) -> Sequence[Any]:
+        """Operands that fit together: cotangents are as large as the results for operands of these sizes.
+
+        Sizes that are not known are those of operands that are read: ``reads`` has them all.
+        """
+        operands = fitted(self.call, self._spread_operands(avals))
+        return [*(operands[i] for i in self.reads), *self._cts_of(operands)]
+
+    def _spread_operands(self, given: Sequence[Any]) -> list[Any]:
+        """The ``given`` operands that are read, and types in the places of the others, which are of known shape."""
+        read = dict(zip(self.reads, given, strict=False))
+        absent = [i for i in range(len(self.types)) if i not in read]
+        read.update(zip(absent, avals([self.types[i] for i in absent], (), 0), strict=True))
+        return [read[i] for i in range(len(self.types))]
 
     def _pull(self, operands: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         _, (jaxpr, applications) = _differentiably(self.call, operands, self.wanted)
@@ -226,11 +269,12 @@ class Pullback:
         return [zero_gradient(operands[i].aval) if in_cts[i] is None else in_cts[i] for i in self.yields]
 
     def __call__(self, *arguments: Any) -> list[Any]:
-        given = dict(zip(self.reads, arguments, strict=False))
-        absent = [i for i in range(len(self.types)) if i not in given]
-        for i, aval in zip(absent, avals([self.types[i] for i in absent], (), 0), strict=True):
-            given[i] = lax.full(aval.shape, 0, aval.dtype)
-        operands = [jnp.asarray(given[i]) for i in range(len(self.types))]
+        operands = [
+            lax.full(operand.shape, 0, operand.dtype)
+            if isinstance(operand, jax.ShapeDtypeStruct)
+            else jnp.asarray(operand)
+            for operand in self._spread_operands(arguments)
+        ]
         return self.instantiated(self._pull(operands, arguments[len(self.reads) :]), operands)
 
 
@@ -264,7 +308,7 @@ def function_of(outputs: Sequence[Symbol], inputs: Sequence[Symbol]) -> tuple[Ca
     known = [*inputs, *others]
 
     def part(*values):
-        read = execute(operations, dict(zip(known, values, strict=True)), {})
+        read = execute(operations, outputs, dict(zip(known, values, strict=True)), {})
         return [read(symbol) for symbol in outputs]
 
     return part, others
@@ -326,7 +370,8 @@ class Plan:
         env = dict(zip(self.feeds, typed, strict=False))
         variables = dict(zip(self.variables, typed[len(self.feeds) :], strict=True))
         start = dict(variables)
-        read = execute(self.operations, env, variables, self.givens)
+        outputs = [*self.outputs, *(new for _, new in self.updates)]
+        read = execute(self.operations, outputs, env, variables, self.givens)
         fetched = [start[s] if s in start and s not in env else read(s) for s in self.outputs]
         for variable, new in [(variable, read(new)) for variable, new in self.updates]:
             variables[variable] = _typed(variable, new)

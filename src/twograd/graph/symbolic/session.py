@@ -29,10 +29,13 @@ Feeds = Mapping[Any, Any] | None
 class Session:
     """Runs operations of one graph, by default the default graph. Each session has values of the variables of its own.
 
-    As a context it is the default session, and its graph the default graph.
+    As a context it is the default session, and its graph the default graph. ``config``, TensorFlow's settings of
+    devices and threads, is taken, and says nothing here: these are JAX's.
     """
 
-    def __init__(self, graph: Graph | None = None):
+    def __init__(self, graph: Graph | None = None, config: Any = None):
+        if not isinstance(graph, Graph | None):
+            raise TypeError(f"graph must be a symbolic.Graph, but got {type(graph).__name__}: {graph!r}")
         self.graph = get_default_graph() if graph is None else graph
         self._cells: dict[Symbol, Cell] = {}
         self._runs: dict[Any, Run] = {}

@@ -24,12 +24,16 @@ class Cell:
 
 
 class Variable(Symbol):
-    """A Symbol that operations can write. Its ``initializer`` is one of them."""
+    """A Symbol that operations can write. Its ``initializer`` is one of them.
 
-    __slots__ = ("cell", "initializer")
+    ``trainable`` says whether :func:`trainable_variables` has it, and nothing else.
+    """
+
+    __slots__ = ("cell", "initializer", "trainable")
 
     initializer: Operation
     cell: Cell | None
+    trainable: bool
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Variable":
         if not args or not isinstance(args[0], Operation):
@@ -40,7 +44,7 @@ class Variable(Symbol):
 
     def __init__(self, op: Operation, index: int, type: Type):
         super().__init__(op, index, type)
-        self.cell = None
+        self.cell, self.trainable = None, True
 
     def assign(self, value: Any, name: str = "assign") -> Symbol:
         """An operation that stores ``value``; its result is the new value."""
@@ -135,10 +139,11 @@ def assign_sub(variable: Variable, value: Any, name: str = "assign_sub") -> Symb
     return variable.assign_sub(value, name)
 
 
-def variable(initial_value: Any, dtype: Any = None, name: str = "variable") -> Variable:
+def variable(initial_value: Any, dtype: Any = None, name: str = "variable", *, trainable: bool = True) -> Variable:
     """A variable of the shape and dtype of ``initial_value``: a number, an array, a Symbol, or a function of none.
 
-    It has no value in a session before its ``initializer`` ran there (see :func:`global_variables_initializer`).
+    It has no value in a session before its ``initializer`` ran there (see :func:`global_variables_initializer`). One
+    that is not ``trainable``, as a step counter, is left out of :func:`trainable_variables`.
     """
     if callable(initial_value):
         initial_value = initial_value()
@@ -147,6 +152,7 @@ def variable(initial_value: Any, dtype: Any = None, name: str = "variable") -> V
     op = graph.add("variable", None, (), [start.type._replace(weak_type=False)], name, symbol=Variable)
     made = op.outputs[0]
     assert isinstance(made, Variable)
+    made.trainable = trainable
     with graph.control_dependencies(None):
         made.initializer = made.assign(start, f"{name}/initializer").op
     return made
@@ -180,10 +186,19 @@ def no_op(name: str = "no_op") -> Operation:
     return get_default_graph().add("no_op", None, (), (), name)
 
 
+def global_variables() -> list[Variable]:
+    """All variables of the default graph, in the order in which they were made."""
+    return [variable for variable in get_default_graph().variables if isinstance(variable, Variable)]
+
+
+def trainable_variables() -> list[Variable]:
+    """Those variables of the default graph that were not made with ``trainable=False``."""
+    return [variable for variable in global_variables() if variable.trainable]
+
+
 def global_variables_initializer() -> Operation:
     """The initializers of all variables of the default graph, as one operation."""
-    initializers = [v.initializer for v in get_default_graph().variables if isinstance(v, Variable)]
-    return group(*initializers, name="init")
+    return variables_initializer(global_variables())
 
 
 def variables_initializer(variables: Sequence[Variable], name: str = "init") -> Operation:
