@@ -17,6 +17,30 @@ def check_callable(f: Any, name: str) -> None:
         raise TypeError(f"{name} expects a function as its first argument, got {type(f).__name__}: {f!r}")
 
 
+def check_arrays(args: Any, kwargs: Any, name: str) -> None:
+    """Raises TypeError for a leaf of the arguments that is no array, number or type of one, naming it."""
+    for path, leaf in tree_flatten_with_path((args, kwargs))[0]:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            continue
+        try:
+            jax.typeof(leaf)
+        except TypeError:
+            which = path[1].key if path[0].idx else f"argument {path[1].idx}"
+            raise TypeError(
+                f"{name} takes arrays and numbers, but {which}{keystr(path[2:])} is {type(leaf).__name__}: {leaf!r}. A "
+                "function can close over what is no array: lambda x: f(x, option)"
+            ) from None
+
+
+def check_pytrees(primals: Any, tangents: Any, name: str) -> None:
+    """Raises TypeError unless both are tuples or lists, one entry for each argument of a function."""
+    if not (isinstance(primals, (tuple, list)) and isinstance(tangents, (tuple, list))):
+        raise TypeError(
+            f"{name} takes primals and tangents as tuples, one entry for each argument of the function, got "
+            f"{type(primals).__name__} and {type(tangents).__name__}"
+        )
+
+
 def argument_positions(argnums: int | Sequence[int], count: int) -> tuple[int, ...]:
     """``argnums`` as indices into ``count`` positional arguments; TypeError or ValueError where it cannot be."""
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
@@ -24,7 +48,8 @@ def argument_positions(argnums: int | Sequence[int], count: int) -> tuple[int, .
         if not isinstance(position, (int, np.integer)):
             raise TypeError(f"argnums must be an integer or a sequence of integers, got {argnums!r}")
         if not -count <= position < count:
-            raise ValueError(f"argnums={argnums} asks for argument {position}; the call has {count} positional ones")
+            given = f"{count or 'no'} positional one{'s' * (count != 1)}"
+            raise ValueError(f"argnums={argnums} asks for argument {position}; the call has {given}")
     return tuple(int(position) % count for position in positions)
 
 

@@ -138,5 +138,5 @@ def test_large_graphs_are_compared_in_one_go():
 
 
 def test_only_graphs_are_compared(first):
-    with pytest.raises(TypeError, match="diff compares two Graphs, got function: trace the function first"):
+    with pytest.raises(TypeError, match="diff takes a Graph, got function: make one of a function"):
         graph.diff(first, cube)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 
 from twograd import graph
 from twograd.errors import NotReversible
+from twograd.graph import passes
 
 CALLS = [
     graph.trace,
@@ -178,3 +179,58 @@ def test_why_it_was_traced_again():
     assert "the structure of the arguments is" in d.retraces()[2]
     assert "other settings of JAX" in d.retraces()[3]
     assert d.traces() == 5
+
+
+# --- arguments that cannot be meant -----------------------------------------------------------------------------------
+
+
+def square(x):
+    return jnp.sum(x**2)
+
+
+X = np.ones(3, np.float32)
+G = graph.trace(square, X)
+D = graph.trace(lambda x: jnp.sum(jnp.exp(x)), X).gradients()
+
+MISTAKES = [
+    (lambda: graph.trace(3), "trace expects a function as its first argument, got int: 3"),
+    (lambda: graph.trace(square, {"w": "a"}), "trace takes arrays and numbers, but argument 0['w'] is str: 'a'"),
+    (lambda: graph.trace(lambda *, mode: 0.0, mode="fast"), "but mode is str: 'fast'. A function can close over"),
+    (lambda: graph.grad(square)("a"), "the derivative of square"),
+    (lambda: graph.vjp(square, "a"), "vjp takes arrays and numbers, but argument 0 is str"),
+    (lambda: graph.grad(3), "grad expects a function"),
+    (lambda: graph.hessian(3), "hessian expects a function"),
+    (lambda: graph.hvp(3, (X,), (X,)), "hvp expects a function"),
+    (lambda: graph.jvp(square, X, X), "jvp takes primals and tangents as tuples"),
+    (lambda: graph.hvp(square, X, X), "hvp takes primals and tangents as tuples"),
+    (lambda: graph.grad(square, 2)(X), "argnums=2 asks for argument 2; the call has 1 positional one"),
+    (lambda: graph.gradients(square), "gradients takes a Graph, got function: make one of a function by graph.trace"),
+    (lambda: graph.diff_passes(square), "diff_passes takes a Graph, got function"),
+    (lambda: graph.backprop(G, X), "backprop takes the arguments of square in a list, or by name, got ndarray"),
+    (lambda: G.run("a"), "square was traced with x: float32[3], and called with str: 'a'"),
+    (lambda: G.strip(1.5), "an output of square is chosen by its index or its name, not by 1.5"),
+    (lambda: G.strip([]), "say which outputs of square to keep; it has result"),
+    (lambda: G.freeze(3), "freeze takes a mapping of inputs to values, got int: square has the inputs x"),
+    (lambda: G.export("f", platforms="cpu"), "platforms are a list of some of cpu, cuda, rocm, tpu, not 'cpu'"),
+    (lambda: G.export("f", platforms=["abacus"]), "not ['abacus']"),
+    (lambda: graph.parse(G), "parse takes the text of a graph, str(g), got Graph"),
+    (lambda: graph.parse(str(G), 3), "constants are arrays, such as g.jaxpr.consts, got 3"),
+    (lambda: graph.ladder(square, X, orders="two"), "ladder climbs a number of orders, got orders='two'"),
+    (lambda: graph.optimize(G), "optimize takes a ClosedJaxpr, got Graph: a Graph has one, g.jaxpr"),
+    (lambda: graph.optimize(G.jaxpr, passes.dce), "optimize takes passes in a list, got <function dce"),
+    (lambda: D.optimize(passes.remat), "g.optimize(passes.remat(budget_bytes)). This program keeps 12 bytes; for half"),
+    (lambda: passes.remat("1 MB"), "budget_bytes is a number of bytes, not '1 MB'"),
+    (lambda: passes.remat(100)(G), "remat takes a ClosedJaxpr, got Graph"),
+    (lambda: passes.rewrite("mine", G.jaxpr, lambda walk: lambda eqn: 3), "of integer_pow it answered 3"),
+    (lambda: graph.split_vjp(G, [True]), "split_vjp takes a ClosedJaxpr, got Graph"),
+    (lambda: graph.split_vjp(G.jaxpr, [True, False]), "a bool for each of the 1 operands, got [True, False]"),
+    (lambda: graph.bounded_while_loop(3, square, X, 3), "cond_fun must be a function, got int"),
+    (lambda: graph.bounded_while_loop(square, square, X, 1.5), "the length of a compiled loop, an integer, not 1.5"),
+] + [(lambda f=f: f(G), f"{f.__name__} takes a ClosedJaxpr, got Graph") for f in (*passes.PASSES, passes.reroll)]
+
+
+def test_arguments_that_cannot_be_meant_are_named():
+    for mistake, text in MISTAKES:
+        with pytest.raises((TypeError, ValueError)) as raised:
+            mistake()
+        assert text in str(raised.value), f"{text!r} not in {raised.value}"

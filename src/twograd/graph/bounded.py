@@ -1,5 +1,6 @@
 """A loop of unknown length that can be differentiated in reverse, because its length is bounded."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,20 @@ def bounded_while_loop(
     ``lax.while_loop`` has no derivative in reverse mode: how much its steps will keep is not known beforehand. Here
     there is room for ``max_steps``. It is a scan of that length; steps after the condition has failed cost as much as
     testing it. Where the condition still holds after ``max_steps`` the loop ends all the same: test ``cond_fun`` of the
-    result to find out. Raises ValueError for a negative ``max_steps``; carries are checked as ``lax.scan`` does.
+    result to find out.
+
+    Raises TypeError where ``max_steps`` is no integer (it is the length of a compiled loop), or ``body_fun`` returns
+    values of other shapes and dtypes than ``init_val``; ValueError where it is negative.
     """
+    for name, function in (("cond_fun", cond_fun), ("body_fun", body_fun)):
+        if not callable(function):
+            raise TypeError(f"bounded_while_loop: {name} must be a function, got {type(function).__name__}")
+    try:
+        max_steps = operator.index(max_steps)
+    except TypeError:
+        raise TypeError(
+            f"bounded_while_loop: max_steps is the length of a compiled loop, an integer, not {max_steps!r}"
+        ) from None
     if max_steps < 0:
         raise ValueError(f"bounded_while_loop: max_steps must not be negative, got {max_steps}")
 

@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from twograd._compat import user_line
 from twograd.graph.draw import DEPTH, MAX_NODES, Changes, numbers_hold, picture_of
-from twograd.graph.graph import Graph
+from twograd.graph.graph import Graph, check_graph
 from twograd.graph.passes import PASSES, Pass
 from twograd.graph.text import COMMENT_COLUMN, Names, equation_text, origin_text, sources_of
 from twograd.pictures import Drawing, Engine
@@ -280,8 +280,7 @@ def diff(a: Graph, b: Graph) -> GraphDiff:
     Raises TypeError for something that is no graph.
     """
     for graph in (a, b):
-        if not isinstance(graph, Graph):
-            raise TypeError(f"diff compares two Graphs, got {type(graph).__name__}: trace the function first")
+        check_graph(graph, "diff")
     pairs = matched(a, b)
     a_eqns, b_eqns = a.jaxpr.eqns, b.jaxpr.eqns
     found = GraphDiff(a, b, tuple(pairs), (), (), ())
@@ -293,7 +292,11 @@ def diff(a: Graph, b: Graph) -> GraphDiff:
 
 
 def diff_passes(graph: Graph, *passes: Pass) -> dict[str, GraphDiff]:
-    """What each pass changes in what the pass before it left, by the names of the passes; by default, of all."""
+    """What each pass changes in what the pass before it left, by the names of the passes; by default, of all.
+
+    Raises TypeError for something that is no graph, or no pass.
+    """
+    check_graph(graph, "diff_passes")
     found = {}
     for apply in passes or PASSES:
         after = graph.optimize(apply)

@@ -26,6 +26,7 @@ from twograd.graph.strip import StripReport
 if TYPE_CHECKING:
     from twograd.graph.graph import Graph
 
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 WRITTEN_AT = (1980, 1, 1, 0, 0, 0)  # the same program is the same file, byte for byte
 
 
@@ -37,6 +38,8 @@ def export_graph(path: str | Path, graph: "Graph", platforms: Sequence[str] | No
     ``versions`` (of twograd, of JAX, and ``calling_convention`` of ``jax.export``), ``sha256`` and ``bytes`` (of the
     program) and ``stripped`` (what ``Graph.strip`` removed).
     """
+    if platforms is not None and (isinstance(platforms, str) or not set(platforms) <= set(PLATFORMS)):
+        raise ValueError(f"platforms are a list of some of {', '.join(PLATFORMS)}, not {platforms!r}")
     if find_spec("flatbuffers") is None:
         raise ExportError(MISSING)
     name, closed = graph.name, graph.jaxpr

@@ -25,7 +25,15 @@ from jax.tree_util import (
 )
 
 from twograd import rules
-from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
+from twograd._arguments import (
+    argument_positions,
+    check_arrays,
+    check_callable,
+    check_differentiable,
+    check_pytrees,
+    check_scalar,
+    zero_gradient,
+)
 from twograd._compat import check_leaks, is_traced
 from twograd.graph.advice import definition, explain, explaining
 from twograd.graph.passes.checking import described
@@ -60,6 +68,9 @@ def compiled(transform: Callable[..., Callable[..., Any]]) -> Callable[..., Call
                 return jitted(*args, **kwargs)
             except jax.errors.UnexpectedTracerError as error:
                 explain(error, f)
+                raise
+            except TypeError:
+                check_arrays(args, kwargs, f"the derivative of {definition(f)}")
                 raise
 
         derivative: Any = functools.wraps(f)(called)
@@ -118,6 +129,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     ``f`` is evaluated now, and what the rules name is kept for the pullback, which may be called many times.
     """
     check_callable(f, "vjp")
+    check_arrays(primals, {}, "vjp")
     leaves, in_tree = tree_flatten(primals)
     wanted = [rules.carries_gradient(jax.typeof(leaf)) for leaf in leaves]
     out, pull, aux = _linearized(f, primals, {}, wanted, has_aux)
@@ -233,6 +245,7 @@ def value_and_grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=Fal
 @compiled
 def grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
     """A function that returns the gradient of ``f`` (a pair ``(gradient, aux)`` with ``has_aux``), as ``jax.grad``."""
+    check_callable(f, "grad")
     of_f = _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
 
     def grad_of_f(*args, **kwargs):
@@ -262,7 +275,7 @@ def jvp(
     Jacobian vector products", 2017). What it computes at an arbitrary cotangent is dead code, and is removed.
     """
     check_callable(f, "jvp")
-    _check_pair(primals, tangents)
+    _check_pair(primals, tangents, "jvp")
     out, pullback, *aux = vjp(f, *primals, has_aux=has_aux)
 
     def differentiable(tree):
@@ -289,7 +302,8 @@ def jvp(
     return (out, tangent_out, *aux)
 
 
-def _check_pair(primals, tangents):
+def _check_pair(primals, tangents, name):
+    check_pytrees(primals, tangents, name)
     if tree_structure(tuple(primals)) != tree_structure(tuple(tangents)):
         raise TypeError(
             f"primals and tangents must have one structure, got {tree_structure(tuple(primals))} "
@@ -348,7 +362,12 @@ def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
 
 
 def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False):
-    """A function that returns the Hessian of ``f``: the Jacobian of its Jacobian, as ``jax.hessian``."""
+    """A function that returns the Hessian of ``f``: the Jacobian of its Jacobian, as ``jax.hessian``.
+
+    Its structure is that of the output, each leaf holding a matrix of argument by argument; the shape of an entry is
+    the output leaf's followed by twice the argument leaf's. Raises what :func:`jacobian` does.
+    """
+    check_callable(f, "hessian")
     return jacobian(jacobian(f, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
 
 
@@ -358,7 +377,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     Computed as the gradient of the product of gradient and vector, at the cost of a few gradients and never as a
     matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
     """
-    _check_pair(primals, tangents)
+    check_callable(f, "hvp")
+    _check_pair(primals, tangents, "hvp")
     everything = tuple(range(len(primals)))
 
     @functools.wraps(f)  # which is what errors name

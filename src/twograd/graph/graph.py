@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd import _trees
-from twograd._arguments import argument_positions, check_callable
+from twograd._arguments import argument_positions, check_arrays, check_callable
 from twograd._compat import call_jaxpr, check_leaks
 from twograd.graph.advice import explaining
 from twograd.graph.draw import DEPTH, MAX_NODES, picture_of
@@ -139,7 +140,13 @@ class Graph:
 
     def _fitting(self, name: str, leaf: Any, aval: Any) -> Any:
         """``leaf`` as an array, if it is one that may stand for the input ``name``."""
-        found = jax.typeof(leaf)
+        try:
+            found = jax.typeof(leaf)
+        except TypeError:
+            raise TypeError(
+                f"{self.name} was traced with {name}: {aval.str_short()}, and called with {type(leaf).__name__}: "
+                f"{leaf!r}"
+            ) from None
         if found.shape != aval.shape or (found.dtype != aval.dtype and not found.weak_type):
             raise TypeError(
                 f"{self.name} was traced with {name}: {aval.str_short()}, and called with {found.str_short()}. "
@@ -216,6 +223,8 @@ class Graph:
         return self._replaced(derivative.jaxpr, tree_structure((value, tree_unflatten(tree, leaves))))
 
     def _index(self, item: int | str, names: Sequence[str], kind: str) -> int:
+        if not isinstance(item, (Integral, str)):
+            raise TypeError(f"an {kind} of {self.name} is chosen by its index or its name, not by {item!r}")
         if isinstance(item, str) and item not in names:
             raise ValueError(f"{self.name} has no {kind} {item!r}; it has {', '.join(names)}")
         index = names.index(item) if isinstance(item, str) else item
@@ -228,7 +237,7 @@ class Graph:
     def strip(self, outputs: Selection = None, check: bool = True) -> "Graph":
         """The graph that is deployed: what the ``outputs`` need, without training equations.
 
-        Outputs are given by index or name; one alone is returned as it is, several as a tuple. By default they are all
+        ``outputs`` are indices or names; one alone is returned as it is, several as a tuple. By default they are all
         that no derivative flows into, so ``g.gradients().strip()`` is ``g`` again. Inputs that are not needed any more
         go: an argument of which nothing is needed altogether, else a leaf becomes None in its argument.
 
@@ -241,6 +250,8 @@ class Graph:
             out_tree = subtree(self.out_tree, keep)
         else:
             keep = [self._index(item, self.outputs, "output") for item in _listed(outputs)]
+            if not keep:
+                raise ValueError(f"strip: say which outputs of {self.name} to keep; it has {', '.join(self.outputs)}")
             out_tree = tree_structure(0 if isinstance(outputs, (int, str)) else (0,) * len(keep))
         closed, kept, report = strip(self.jaxpr, keep, self.inputs, self.outputs, check)
         return Graph(closed, without_leaves(self.in_tree, kept), out_tree, self.name, (*self.reports, report))
@@ -259,6 +270,11 @@ class Graph:
 
     def _fixed(self, values: Mapping[int | str, Any]) -> dict[int, Any]:
         """The value of each input that ``values`` names, checked."""
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"freeze takes a mapping of inputs to values, got {type(values).__name__}: {self.name} has the inputs "
+                f"{', '.join(self.inputs)}"
+            )
         fixed: dict[int, Any] = {}
         for key, value in values.items():
             argument = next((item for item in self._arguments() if item[0] == key and key not in self.inputs), None)
@@ -287,7 +303,8 @@ class Graph:
         ``platforms`` are some of ``"cpu"``, ``"cuda"``, ``"rocm"`` and ``"tpu"``, by default the one at hand. The file
         holds no derivative (``vjp_order`` is 0). Containers of other libraries among the arguments and results
         (modules, states) become tuples of their children. Raises ExportError for a program that has no StableHLO of
-        its own, as one that calls back into Python, and for a path that cannot be written.
+        its own, as one that calls back into Python, and for a path that cannot be written; ValueError for other
+        platforms.
         """
         return export_graph(path, self, platforms)
 
@@ -368,10 +385,21 @@ class Graph:
 
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
-    """Traces ``f`` on arguments of these shapes and dtypes (arrays or ``jax.ShapeDtypeStruct``) to a :class:`Graph`."""
+    """Traces ``f`` on arguments of these shapes and dtypes to a :class:`Graph`.
+
+    Arguments are pytrees of arrays, numbers or ``jax.ShapeDtypeStruct``; only their shapes and dtypes matter. ``f`` is
+    called once, with tracers, and returns a pytree of arrays.
+
+    Raises TypeError for what is no function or no array. What JAX raises for a function that cannot be traced (a branch
+    on a value, a conversion to a number, a leaked tracer) has a note of the user's line and the form that can be.
+    """
     check_callable(f, "trace")
     with explaining(f):
-        closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+        try:
+            closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+        except TypeError:
+            check_arrays(args, kwargs, "trace")
+            raise
         check_leaks(closed.consts)
     name = getattr(f, "__name__", type(f).__name__)
     return Graph(closed, tree_structure((args, kwargs)), tree_structure(shape), name)
@@ -381,11 +409,17 @@ def parse(text: str, constants: Iterable[Any] = ()) -> Graph:
     """The graph that a text says: ``str(parse(str(g))) == str(g)``.
 
     Arrays of more than 64 elements are in a text by their SHA-256 only; ``constants`` are these, in any order, such as
-    ``g.jaxpr.consts``. Raises ParseError, naming line and column: for what is no program, and for what no text can
-    hold: Python functions (callbacks, policies of a checkpoint), devices and meshes. The rules of ``custom_jvp`` and
-    ``custom_vjp`` calls are in a text as jaxprs. It cannot hold those that ask which tangents are zero, close over
-    values of the trace, or call a function with another rule, and so on without end.
+    ``g.jaxpr.consts``. The rules of ``custom_jvp`` and ``custom_vjp`` calls are in a text as jaxprs. It cannot hold
+    those that ask which tangents are zero, close over values of the trace, or call a function with another rule, and so
+    on without end.
+
+    Raises TypeError for what is no text; ParseError, naming line and column, for what is no program, and for what no
+    text can hold: Python functions (callbacks, policies of a checkpoint), devices and meshes.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"parse takes the text of a graph, str(g), got {type(text).__name__}")
+    if not isinstance(constants, Iterable):
+        raise TypeError(f"parse: constants are arrays, such as g.jaxpr.consts, got {constants!r}")
     name, closed, in_tree, out_tree = read(text, constants)
     return Graph(closed, in_tree, out_tree, name)
 
@@ -419,8 +453,10 @@ def backprop(
         if set(values) != set(g.inputs):
             raise ValueError(f"{g.name} has the inputs {', '.join(g.inputs)}; given are {', '.join(map(str, values))}")
         args, kwargs = tree_unflatten(g.in_tree, [values[name] for name in g.inputs])
-    else:
+    elif isinstance(values, Sequence):
         args, kwargs = tuple(values), {}
+    else:
+        raise TypeError(f"backprop takes the arguments of {g.name} in a list, or by name, got {type(values).__name__}")
     leaves = g._leaves(args, kwargs)
     outs, gradients = g.question(*selection, **options).answer(leaves)
     return tree_unflatten(g.out_tree, outs), gradients
@@ -434,4 +470,4 @@ def trace_leaves(f: Callable[..., Any], avals: Sequence[Any], names: Sequence[st
 
 
 def _listed(chosen: int | str | Sequence[int | str]) -> Sequence[int | str]:
-    return [chosen] if isinstance(chosen, (int, str)) else chosen
+    return chosen if isinstance(chosen, Iterable) and not isinstance(chosen, str) else [chosen]

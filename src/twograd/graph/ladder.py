@@ -78,6 +78,8 @@ def ladder(f: Callable[..., Any], *args: Any, orders: int = 4) -> Ladder:
     ``orders`` below 1.
     """
     check_callable(f, "ladder")
+    if not isinstance(orders, int):
+        raise TypeError(f"ladder climbs a number of orders, got orders={orders!r}")
     if orders < 1:
         raise ValueError(f"ladder climbs at least one order, got orders={orders}")
     args = jax.tree.map(jnp.asarray, args)

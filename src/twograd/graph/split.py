@@ -17,6 +17,7 @@ from jax.tree_util import tree_flatten, tree_unflatten
 from twograd._compat import new_jaxpr
 from twograd.graph.passes.cse import cse
 from twograd.graph.passes.dce import dce
+from twograd.graph.passes.report import check_program
 from twograd.graph.references import without_references
 from twograd.graph.transform import backward_pass, forward_pass
 from twograd.rules import carries_gradient
@@ -43,7 +44,13 @@ def split_vjp(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
 
     ``backward(saved, cts)`` takes the values at ``saved`` and a cotangent (or None) per result of ``forward``, and
     returns one (or None) per operand. It is traceable, so it may be compiled or differentiated.
+
+    Raises TypeError where ``closed`` is no ClosedJaxpr (a Graph has one, ``g.jaxpr``) and where ``wanted`` is not a
+    bool per operand; NoRule, once, for an equation that has no derivative.
     """
+    check_program(closed, "split_vjp")
+    if not isinstance(wanted, Sequence) or len(wanted) != len(closed.in_avals):
+        raise TypeError(f"split_vjp takes a bool for each of the {len(closed.in_avals)} operands, got {wanted!r}")
     program = closed = without_references(closed)
     for _ in range(MAX_ROUNDS):
         split = split_once(program, wanted)

@@ -6,7 +6,7 @@ from collections import Counter
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
 from twograd._compat import new_jaxpr, without_unused_results
-from twograd.graph.passes.report import PassReport, count, map_bodies
+from twograd.graph.passes.report import PassReport, check_program, count, map_bodies
 
 
 def dce(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
@@ -16,6 +16,7 @@ def dce(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     and equations that only they need: a derivative keeps residuals for all gradients, and a program asks for some.
     Equations with effects stay, and so does what they need. Inputs stay: a program's arguments are its interface.
     """
+    check_program(closed, "dce")
     start = time.perf_counter()
     fired: Counter[str] = Counter()
     known: dict[int, tuple[Jaxpr | ClosedJaxpr, Jaxpr | ClosedJaxpr]] = {}

@@ -9,7 +9,7 @@ from twograd.graph.passes.cse import cse
 from twograd.graph.passes.dce import dce
 from twograd.graph.passes.fold import fold
 from twograd.graph.passes.inline import inline
-from twograd.graph.passes.report import Pass, PassReport
+from twograd.graph.passes.report import Pass, PassReport, check_program
 from twograd.graph.passes.simplify import simplify
 
 PASSES: tuple[Pass, ...] = (inline, simplify, fold, cse, dce)
@@ -27,7 +27,12 @@ def optimize(
     are evaluated on random inputs. Raises PassError, naming the pass, where one changes the types of the inputs or
     outputs, or, with ``check``, their values. The reports are those of all applications that changed something, and
     of the first of each pass.
+
+    Raises TypeError where ``closed`` is no ClosedJaxpr, or one of ``passes`` no function.
     """
+    check_program(closed, "optimize")
+    if not isinstance(passes, Sequence):
+        raise TypeError(f"optimize takes passes in a list, got {passes!r}")
     reports: list[PassReport] = []
     for round in range(1 if passes else ROUNDS):
         before = closed

@@ -12,6 +12,7 @@ cost" (2016); the heuristic is that of M. Kirisame et al., "Dynamic tensor remat
 
 import heapq
 import math
+import numbers
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from twograd._compat import scoped
 from twograd.graph.passes.cost import flops
 from twograd.graph.passes.cse import NOT_A_FUNCTION
-from twograd.graph.passes.report import Pass, PassReport, count, derivative_order
+from twograd.graph.passes.report import Pass, PassReport, check_program, count, derivative_order
 from twograd.graph.passes.rewriting import Walk, is_plain, size_of
 
 
@@ -40,11 +41,21 @@ def remat(budget_bytes: int) -> Pass:
     The report says what was kept before and after and how many operations were added. Values are the same up to the
     rounding of how XLA fuses. Raises ValueError, naming the least that was found, where the budget cannot be met.
     Equations with effects, random state and while loops are not evaluated twice. Only the outermost jaxpr is looked at.
+    TypeError for a budget that is no number.
     """
-    if budget_bytes < 0:
+    if isinstance(budget_bytes, ClosedJaxpr):
+        kept = Selection(budget_bytes.jaxpr).bytes
+        raise TypeError(
+            "remat is told how many bytes may be kept, and then is a pass: g.optimize(passes.remat(budget_bytes)). "
+            f"This program keeps {kept:,} bytes; for half of them, passes.remat({kept // 2})"
+        )
+    if not isinstance(budget_bytes, numbers.Real):
+        raise TypeError(f"remat: budget_bytes is a number of bytes, not {budget_bytes!r}")
+    if not budget_bytes >= 0:
         raise ValueError(f"remat: budget_bytes is {budget_bytes}; it must not be negative")
 
     def remat(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
+        check_program(closed, "remat")
         start = time.perf_counter()
         selection = Selection(closed.jaxpr)
         before = selection.bytes

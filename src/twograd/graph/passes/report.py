@@ -31,6 +31,15 @@ class PassReport:
 Pass = Callable[[ClosedJaxpr], tuple[ClosedJaxpr, PassReport]]
 
 
+def check_program(closed: Any, who: str) -> None:
+    """Raises TypeError unless ``closed`` is a program as passes take it."""
+    if not isinstance(closed, ClosedJaxpr):
+        raise TypeError(
+            f"{who} takes a ClosedJaxpr, got {type(closed).__name__}: a Graph has one, g.jaxpr, and its method "
+            "optimize applies passes"
+        )
+
+
 def bodies(params: dict[str, Any]) -> Iterator[ClosedJaxpr | Jaxpr]:
     """The jaxprs among the parameters of an equation."""
     for value in params.values():

@@ -20,7 +20,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var
 
 from twograd._compat import emitting, fresh_var, literal, new_jaxpr, varies
-from twograd.graph.passes.report import PassReport, count, map_bodies
+from twograd.graph.passes.report import PassReport, check_program, count, map_bodies
 
 Atom = Var | Literal
 
@@ -47,6 +47,7 @@ def rewrite(
     share is rewritten once. Returns the very same jaxpr where nothing was rewritten. ``kind`` is the class of the walk,
     for a pass that looks at more than one equation at a time.
     """
+    check_program(closed, name)
     start = time.perf_counter()
     walk = (kind or Walk)(closed.jaxpr, closed.consts, visitor_of)
     jaxpr, consts = walk.run()
@@ -111,6 +112,11 @@ class Walk:
             eqn = eqn.replace(source_info=source_info)
         outcome = self._visitor(eqn)
         if outcome is not None:
+            if not isinstance(outcome, tuple) or len(outcome) != 2:
+                raise TypeError(
+                    "a visitor answers None, or a pair of the name of a rewrite and what stands for the results of the "
+                    f"equation; of {eqn.primitive} it answered {outcome!r}"
+                )
             rewrite, atoms = outcome
             if atoms is None or len(atoms) != len(eqn.outvars):
                 results = ", ".join(var.aval.str_short() for var in eqn.outvars)
