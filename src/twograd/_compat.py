@@ -4,6 +4,7 @@ Only this module may import ``jax._src``. Each name states which internals it st
 a matter of reading this file. Tested with JAX 0.10.
 """
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -34,6 +35,8 @@ from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue] - a compi
 __all__ = [
     "DTYPE_PROMOTION",
     "MATMUL_PRECISION",
+    "POLICIES",
+    "POLICY_MAKERS",
     "RANDOM_IMPLEMENTATIONS",
     "X64",
     "ArrayCopySemantics",
@@ -68,6 +71,7 @@ __all__ = [
     "on_behalf_of",
     "partitionable",
     "plain_jit_params",
+    "policy_call",
     "primitives_by_name",
     "random_unwrap_p",
     "random_wrap_p",
@@ -386,6 +390,41 @@ def keeps(verdict: Any) -> tuple[bool, tuple[Any, Any] | None]:
     if isinstance(case, _partial_eval.Offloadable):
         return True, (_core.mem_kind_to_space(case.dst), _core.mem_kind_to_space(case.src))
     return isinstance(case, _partial_eval.SaveableType), None
+
+
+POLICIES: dict[str, Any] = vars(jax.checkpoint_policies)
+POLICY_MAKERS = {name: make for name, make in POLICIES.items() if name.startswith(("save_", "offload_"))}
+"""Those that are no policies, but return one."""
+
+
+def policy_call(policy: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
+    """A policy as it is made of ``jax.checkpoint_policies``: a name there, and what it is called with, if it is.
+
+    None for any other. JAX's makers return records and closures, which have what they were called with.
+    """
+    for name, known in POLICIES.items():
+        if policy is known or (dataclasses.is_dataclass(known) and policy == known):
+            return name, (), {}
+    for name in ("save_only_these_names", "save_any_names_but_these"):
+        if type(policy) is type(POLICIES[name]("")) and dataclasses.is_dataclass(policy):
+            (names,) = vars(policy).values()
+            return name, tuple(sorted(names)), {}
+    maker, inside, _ = getattr(policy, "__qualname__", "").partition(".<locals>.")
+    if not inside or maker not in POLICIES or policy.__module__ != POLICIES[maker].__module__:
+        return None
+    held = inspect.getclosurevars(policy).nonlocals
+    args: list[Any] = []
+    options: dict[str, Any] = {}
+    for parameter in inspect.signature(POLICIES[maker]).parameters.values():
+        if parameter.name not in held:
+            return None
+        value = held[parameter.name]
+        value = tuple(sorted(value)) if isinstance(value, (set, frozenset)) else value
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            options[parameter.name] = value
+        else:
+            args += value if parameter.kind is parameter.VAR_POSITIONAL else [value]
+    return maker, tuple(args), options
 
 
 def lasts(effects: Any) -> bool:

@@ -191,3 +191,14 @@ def test_a_custom_vmap_function_is_its_body():
 def test_a_composite_is_its_decomposition():
     f = lax.composite(lambda x: jnp.sin(x) * x, "example.sin_times")
     same(graph.grad(lambda x: jnp.sum(f(x)))(X), jax.grad(lambda x: jnp.sum(jnp.sin(x) * x))(X))
+
+
+def test_forward_mode_of_a_custom_vjp_is_refused_with_the_way_out():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (ct * jnp.cos(x),))
+    with raises(NoRule, "Use twograd.graph.jvp, which pulls back twice, or give the function its rule by"):
+        graph.grad(lambda x: jax.jvp(f, (x,), (1.0,))[1])(0.5)
+    same(graph.grad(lambda x: graph.jvp(f, (x,), (jnp.float32(1.0),))[1])(0.5), -jnp.sin(jnp.float32(0.5)))

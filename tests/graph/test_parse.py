@@ -11,8 +11,10 @@ import numpy as np
 import optax
 import pytest
 from _comparisons import comparison_programs
+from _libraries import LIBRARIES
 from _programs import PROGRAMS as BENCHMARKS
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from rules.checks import Case, problem
 
 from graph.same import raises, same
@@ -101,6 +103,45 @@ def test_numbers_are_read_to_the_bit():
         g = graph.trace(lambda x, array=array: (x + array, x), jnp.zeros_like(array))
         (found,) = held(g).jaxpr.consts
         assert np.asarray(found).tobytes() == array.tobytes()
+
+
+def test_policies_of_checkpoints_stand_by_name():
+    """The derivative, which asks the policy, is that of the program before it was printed."""
+    policies = jax.checkpoint_policies
+    offloaded = {"names_which_can_be_saved": ["s"], "names_which_can_be_offloaded": ["e"]}
+    spaces = {"offload_src": "device", "offload_dst": "pinned_host"}
+    either = policies.save_from_both_policies(policies.dots_saveable, policies.save_only_these_names("s", "e"))
+    for policy, text in (
+        (None, "policy=None"),
+        (policies.everything_saveable, "policy=everything_saveable"),
+        (policies.nothing_saveable, "policy=nothing_saveable"),
+        (policies.dots_with_no_batch_dims_saveable, "dots_with_no_batch_dims_saveable"),
+        (policies.save_only_these_names("s", "e"), 'policy=save_only_these_names("e", "s")'),
+        (policies.save_any_names_but_these("s"), 'policy=save_any_names_but_these("s")'),
+        (either, 'policy=save_from_both_policies(dots_saveable, save_only_these_names("e", "s"))'),
+        (
+            policies.save_and_offload_only_these_names(**offloaded, **spaces),
+            'save_and_offload_only_these_names(names_which_can_be_saved=("s",), names_which_can_be_offloaded=("e",), ',
+        ),
+        (policies.offload_dot_with_no_batch_dims("device", "pinned_host"), '_dims("device", "pinned_host")'),
+    ):
+
+        def f(x, policy=policy):
+            @partial(jax.checkpoint, policy=policy)
+            def body(x):
+                return jnp.exp(checkpoint_name(jnp.sin(x @ x.T), "s")) * checkpoint_name(jnp.exp(x[0, 0]), "e")
+
+            return jnp.sum(body(x))
+
+        g = graph.trace(f, X)
+        assert text in str(g)
+        read, derivative = held(g), g.gradients()
+        assert read.gradients().text(provenance=False) == derivative.text(provenance=False)
+    with raises(ParseError, "nothing is called 'save_nothing'"):
+        graph.parse(str(g).replace("offload_dot_with_no_batch_dims", "save_nothing"))
+    own = graph.trace(jax.checkpoint(jnp.sin, policy=lambda *_, **__: True), X)
+    with raises(ParseError, "has a function here, which a text cannot hold"):
+        graph.parse(str(own))
 
 
 def test_large_constants_are_given():
@@ -360,6 +401,15 @@ def test_benchmarks_and_comparisons_read_back(name):
     read = [held(stage) for stage in stages(g, g.gradients(0))]
     assert read[0].gradients(0).text(provenance=False) == read[1].text(provenance=False)
     same(read[1].run(params, batch), g.gradients(0).run(params, batch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_programs_of_libraries_read_back(name):
+    loss, params, batch = LIBRARIES[name](1)
+    g = graph.trace(loss, params, batch)
+    held(g)
+    held(g.value_and_grad().optimize())
 
 
 @pytest.mark.slow

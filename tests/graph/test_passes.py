@@ -392,6 +392,8 @@ def test_fold():
     closed, _ = after(fold, lambda x: x + jnp.zeros((2, 3)) * 2.0 + jnp.ones((2, 3)), X)
     assert set(names(closed)) == {"broadcast_in_dim", "add"}
     assert closed.consts == []
+    closed, _ = after(fold, lambda x: x * lax.stop_gradient(0.1), X)  # yields the number itself, not an array
+    assert names(closed) == ["mul"]
 
 
 def test_fold_leaves_big_arrays_and_new_constants_inside_of_bodies():
@@ -399,6 +401,17 @@ def test_fold_leaves_big_arrays_and_new_constants_inside_of_bodies():
     assert not report.fired
     program = lambda x: lax.scan(lambda c, _: (c * (jnp.arange(3.0) + 1.0), 2.0 * jnp.pi), x, None, length=2)  # noqa: E731
     after(fold, program, X)
+
+
+def test_fold_leaves_callbacks_of_a_branch_that_is_not_taken():
+    def fails():
+        def never(_):
+            raise RuntimeError("a check has failed")
+
+        return jax.pure_callback(never, jax.ShapeDtypeStruct((), np.float32), np.float32(0))
+
+    closed, _ = after(fold, lambda x: lax.cond(x[0, 0] > 1e9, fails, lambda: jnp.float32(2)) * x, X)
+    assert "cond" in names(closed)
 
 
 def test_fold_leaves_placement_and_axes():

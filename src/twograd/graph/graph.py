@@ -414,7 +414,8 @@ def parse(text: str, constants: Iterable[Any] = ()) -> Graph:
     on without end.
 
     Raises TypeError for what is no text; ParseError, naming line and column, for what is no program, and for what no
-    text can hold: Python functions (callbacks, policies of a checkpoint), devices and meshes.
+    text can hold: Python functions (callbacks, a checkpoint's policy that is not of ``jax.checkpoint_policies``),
+    devices and meshes.
     """
     if not isinstance(text, str):
         raise TypeError(f"parse takes the text of a graph, str(g), got {type(text).__name__}")

@@ -24,6 +24,8 @@ from jax.tree_util import tree_structure
 
 from twograd import _trees
 from twograd._compat import (
+    POLICIES,
+    POLICY_MAKERS,
     RANDOM_IMPLEMENTATIONS,
     ArrayCopySemantics,
     LinearSolveTuple,
@@ -66,8 +68,10 @@ RECORDS["PRNGImpl"] = lambda name: RANDOM_IMPLEMENTATIONS[name]
 RECORDS["Primitive"] = lambda name: primitives_by_name()[name]
 RECORDS["OrderedDict"] = OrderedDict
 RECORDS["complex"] = complex
+RECORDS.update(POLICY_MAKERS)
 
-WORDS = {"None": None, "True": True, "False": False, "inf": np.inf, "nan": np.nan}
+WORDS: dict[str, Any] = {"None": None, "True": True, "False": False, "inf": np.inf, "nan": np.nan}
+WORDS.update((name, policy) for name, policy in POLICIES.items() if name not in POLICY_MAKERS)
 FLOATS = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 SMALL_FLOATS = ("e3m4", "e4m3", "e4m3b11fnuz", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))
@@ -443,7 +447,7 @@ class Reader:
                 break
         try:
             return RECORDS[at.text](*args, **fields)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise ParseError(at.line, at.column, f"these are not the fields of {at.text}: {error}") from error
 
     def items(self, end: str) -> list[Any]:

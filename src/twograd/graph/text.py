@@ -21,7 +21,16 @@ from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, primitives
 
 from twograd import _trees
-from twograd._compat import RANDOM_IMPLEMENTATIONS, partitionable, plain_jit_params, scope_of, stack_of, user_line
+from twograd._compat import (
+    POLICY_MAKERS,
+    RANDOM_IMPLEMENTATIONS,
+    partitionable,
+    plain_jit_params,
+    policy_call,
+    scope_of,
+    stack_of,
+    user_line,
+)
 from twograd.graph.custom import Parts, Rules
 
 if TYPE_CHECKING:
@@ -199,6 +208,10 @@ def _param(value: Any, body: Callable[[Any], str]) -> str:
         return f"{type(value).__name__}.{value.name}"
     if value is None or isinstance(value, (bool, np.bool_, float)):
         return str(value)
+    if callable(value) and (call := policy_call(value)):
+        name, args, options = call
+        given = [*map(inner, args), *(f"{key}={inner(item)}" for key, item in options.items())]
+        return f"{name}({', '.join(given)})" if name in POLICY_MAKERS else name
     if isinstance(value, (int, np.integer)):
         return str(int(value))
     if isinstance(value, str):

@@ -10,8 +10,13 @@ from twograd.rules.registry import nondifferentiable, refused
 
 IN_NO_PROGRAM = "a program that is traced has none, so it was bound by hand; call the public function instead"
 
-for name in ("custom_lin", "stage"):
-    refused(unlisted[name], IN_NO_PROGRAM)
+refused(unlisted["stage"], IN_NO_PROGRAM)
+refused(
+    unlisted["custom_lin"],
+    "it stands for the forward mode derivative (jax.jvp, jax.linearize) of a jax.custom_vjp function, whose rule is "
+    "for reverse mode only: not even its value can be computed. Use twograd.graph.jvp, which pulls back twice, or give "
+    "the function its rule by jax.custom_jvp",
+)
 
 for name in ("from_edtype", "to_edtype"):
     refused(unlisted[name], "a value of an extended dtype carries no cotangent; convert it to a real dtype first")

@@ -12,9 +12,13 @@ from twograd._compat import bind_again, literal
 from twograd.graph.passes.cse import NOT_A_FUNCTION
 from twograd.graph.passes.report import PassReport, bodies
 from twograd.graph.passes.rewriting import SMALL, Atom, Visitor, Walk, aval_of, is_plain, rewrite, size_of
+from twograd.rules.common import unlisted
 
 PLACEMENT = {lax.device_put_p, lax.sharding_constraint_p}
 """Says where a value lives, which a constant does not."""
+
+FOR_A_RUN = {*PLACEMENT, unlisted["pure_callback"]}
+"""The user's own function on the host, which may raise: in a branch that is never taken, say."""
 
 CHEAP = {lax.broadcast_in_dim_p, lax.iota_p}
 """Cheaper to compute than to keep: known to the equations that read it, but not made a constant itself."""
@@ -24,15 +28,15 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     """Evaluates the equations whose operands are all known.
 
     Operands and results of more than 4 KiB stay as they are (a big array of ones is cheaper to compute than to keep),
-    and so do calls, loops, and equations with effects. An array of equal numbers becomes a broadcast scalar. Inside of
-    bodies only such are folded, since only the outermost jaxpr can be given further constants. The values are those
-    that the primitive has when it is run on its own, which for transcendental functions may differ in the last place
-    from those of a compiled program that fuses it.
+    and so do calls, callbacks, loops, and equations with effects. An array of equal numbers becomes a broadcast scalar.
+    Inside of bodies only such are folded, since only the outermost jaxpr can be given further constants. The values are
+    those that the primitive has when it is run on its own, which for transcendental functions may differ in the last
+    place from those of a compiled program that fuses it.
     """
 
     def visitor_of(walk: Walk) -> Visitor:
         def visit(eqn: JaxprEqn):
-            if eqn.effects or eqn.primitive in NOT_A_FUNCTION | PLACEMENT or any(bodies(eqn.params)):
+            if eqn.effects or eqn.primitive in NOT_A_FUNCTION | FOR_A_RUN or any(bodies(eqn.params)):
                 return None
             avals = [var.aval for var in eqn.outvars]
             if not all(map(is_plain, avals)) or size_of(*eqn.outvars) > SMALL:
@@ -57,12 +61,12 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
 
 def as_atoms(walk: Walk, eqn: JaxprEqn, results: Sequence[Any]) -> Sequence[Atom] | None:
     """The results of ``eqn`` as constants, or as a broadcast scalar."""
-    if len(results) == 1 and results[0].ndim and results[0].size:
+    if len(results) == 1 and np.ndim(results[0]) and np.size(results[0]):
         numbers = np.asarray(results[0]).ravel()
         if len({number.tobytes() for number in numbers}) == 1:
             aval = aval_of(eqn.outvars[0])
             number = literal(numbers[0], aval.update(shape=(), sharding=None))
             return walk.emit(eqn, lax.broadcast, number, sizes=aval.shape)
-    if not walk.takes_constants and any(result.ndim for result in results):
+    if not walk.takes_constants and any(map(np.ndim, results)):
         return None
     return [walk.constant(result, var.aval) for result, var in zip(results, eqn.outvars, strict=True)]
