@@ -32,13 +32,21 @@ def check_arrays(args: Any, kwargs: Any, name: str) -> None:
             ) from None
 
 
-def check_pytrees(primals: Any, tangents: Any, name: str) -> None:
-    """Raises TypeError unless both are tuples or lists, one entry for each argument of a function."""
+def check_tangents(primals: Any, tangents: Any, name: str) -> None:
+    """Raises TypeError unless both are tuples or lists, an entry per argument of a function, of matching types."""
     if not (isinstance(primals, (tuple, list)) and isinstance(tangents, (tuple, list))):
         raise TypeError(
             f"{name} takes primals and tangents as tuples, one entry for each argument of the function, got "
             f"{type(primals).__name__} and {type(tangents).__name__}"
         )
+    structures = tree_structure(tuple(primals)), tree_structure(tuple(tangents))
+    if structures[0] != structures[1]:
+        raise TypeError(f"primals and tangents must have one structure, got {structures[0]} and {structures[1]}")
+    check_arrays((*primals, *tangents), {}, name)
+    for primal, tangent in zip(jax.tree.leaves(primals), jax.tree.leaves(tangents), strict=True):
+        p, t = jax.typeof(primal), jax.typeof(tangent)
+        if p.shape != t.shape or (carries_gradient(p) and p.dtype != t.dtype):
+            raise TypeError(f"a tangent of type {t.str_short()} was given for a primal of type {p.str_short()}")
 
 
 def argument_positions(argnums: int | Sequence[int], count: int) -> tuple[int, ...]:

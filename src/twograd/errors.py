@@ -43,7 +43,8 @@ class NotReversible(TwogradError, ValueError):
             "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop "
             f"values (carry: {carry}; at {_compat.user_line(eqn) or 'an unknown line'}): the number of steps is not "
             "known, so there is no room for what each would keep. Try using lax.scan, fori_loop with static "
-            "start/stop, or a bounded loop: graph.bounded_while_loop(cond_fun, body_fun, init_val, max_steps)."
+            "start/stop, or a bounded loop: graph.bounded_while_loop(cond_fun, body_fun, init_val, max_steps). "
+            "Such a loop that has no effects graph.jvp differentiates in forward mode."
         )
 
 

@@ -81,6 +81,50 @@ def test_each_residual_is_freed_when_its_equation_has_been_walked(monkeypatch):
     assert all(residual() is None for residual in walked[:-1])
 
 
+def test_bodies_are_freed_as_the_walk_passes(monkeypatch):
+    """What scan, cond, custom rules and a checkpoint keep, too, is dead before the next equation is walked."""
+
+    @jax.custom_vjp
+    def own(x):
+        return jnp.sin(x)
+
+    own.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda slope, ct: (ct * slope,))
+
+    def chain(x):
+        for i in range(2):
+            x, ys = jax.lax.scan(lambda c, a: (jnp.sin(c * a), jnp.exp(c)), x, x * (i + 0.5))
+            x = jax.lax.cond(x[0] > 0, jnp.exp, jnp.sin, x + jnp.sum(ys))
+            x = own(jax.nn.silu(x * 0.1) * 2.0)
+            x = jax.checkpoint(lambda x: jnp.sin(jnp.exp(x)))(x * 0.3)
+        return jnp.sum(x)
+
+    g = graph.trace(chain, X[0])
+    walked, alive, inside = [], {}, []
+    pullback = rules.pullback
+
+    def watched(eqn, saved, cts, wanted):
+        if not inside:  # rules of bodies call this, too
+            alive.setdefault(eqn.primitive.name, []).append(sum(residual() is not None for residual in walked))
+        inside.append(eqn)
+        found = pullback(eqn, saved, cts, wanted)
+        inside.pop()
+        if not inside:
+            values = jax.tree.leaves(saved)
+            walked.extend(
+                weakref.ref(v) for v in values if isinstance(v, jax.Array) and not isinstance(v, jax.core.Tracer)
+            )
+        return found
+
+    monkeypatch.setattr(rules, "pullback", watched)
+    _, (ct,) = g.backprop(X[0])
+    monkeypatch.undo()
+    same(ct, jax.grad(chain)(X[0]), rtol=1e-4)
+    assert {"scan", "cond", "custom_vjp_call"} <= alive.keys()
+    assert len(walked) >= 16
+    assert max(max(counts) for counts in alive.values()) <= 1, alive
+    assert all(residual() is None for residual in walked[:-1])
+
+
 def test_nothing_is_kept_for_what_no_gradient_is_asked_of(monkeypatch):
     g = graph.trace(lambda x, y: jnp.sum(jnp.exp(jnp.sin(x))) + jnp.sum(jnp.exp(y)), X, X)
     kept = []

@@ -20,11 +20,11 @@ from twograd.graph.bounded import bounded_while_loop as bounded_while_loop
 from twograd.graph.diff import GraphDiff as GraphDiff
 from twograd.graph.diff import diff as diff
 from twograd.graph.diff import diff_passes as diff_passes
+from twograd.graph.forward import jvp as jvp
 from twograd.graph.functional import grad as grad
 from twograd.graph.functional import hessian as hessian
 from twograd.graph.functional import hvp as hvp
 from twograd.graph.functional import jacobian as jacobian
-from twograd.graph.functional import jvp as jvp
 from twograd.graph.functional import value_and_grad as value_and_grad
 from twograd.graph.functional import vjp as vjp
 from twograd.graph.graph import Graph as Graph

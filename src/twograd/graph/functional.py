@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.extend.core import ClosedJaxpr
 from jax.tree_util import (
     keystr,
     tree_flatten,
@@ -30,8 +30,8 @@ from twograd._arguments import (
     check_arrays,
     check_callable,
     check_differentiable,
-    check_pytrees,
     check_scalar,
+    check_tangents,
     zero_gradient,
 )
 from twograd._compat import check_leaks, is_traced
@@ -130,9 +130,16 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     """
     check_callable(f, "vjp")
     check_arrays(primals, {}, "vjp")
-    leaves, in_tree = tree_flatten(primals)
+    return pulled_back(f, primals, has_aux, without_references)
+
+
+def pulled_back(
+    f: Callable[..., Any], primals: Sequence[Any], has_aux: bool, prepared: Callable[[ClosedJaxpr], ClosedJaxpr]
+) -> tuple[Any, ...]:
+    """:func:`vjp` of what ``prepared`` makes of the traced function."""
+    leaves, in_tree = tree_flatten(tuple(primals))
     wanted = [rules.carries_gradient(jax.typeof(leaf)) for leaf in leaves]
-    out, pull, aux = _linearized(f, primals, {}, wanted, has_aux)
+    out, pull, aux = _linearized(f, primals, {}, wanted, has_aux, prepared)
     out_leaves, out_tree = tree_flatten(out)
 
     def pullback(ct):
@@ -146,13 +153,13 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     return (out, pullback, aux) if has_aux else (out, pullback)
 
 
-def _linearized(f, args, kwargs, wanted, has_aux):
+def _linearized(f, args, kwargs, wanted, has_aux, prepared=without_references):
     """Evaluates ``f`` and returns ``(out, pull, aux)``; ``pull`` maps cotangent leaves to those of all arguments."""
     call = functools.partial(f, **kwargs) if kwargs else f
     with explaining(f):
         closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
         check_leaks(closed.consts)
-    closed = without_references(closed)
+    closed = prepared(closed)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     outs, applications = forward_pass(closed.jaxpr, closed.consts, leaves, wanted)
     result = tree_unflatten(tree_structure(shape), outs)
@@ -262,57 +269,7 @@ def _seed(value, holomorphic):
     return lax.full((), 1, jax.typeof(leaf).dtype)
 
 
-# --- forward mode and matrices of derivatives -------------------------------------------------------------------------
-
-
-def jvp(
-    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
-) -> tuple[Any, ...]:
-    """The value of ``f`` and its directional derivative, as ``jax.jvp``: ``(out, tangent_out)``, and aux if asked.
-
-    There is one table of rules, for pullbacks. The pullback is linear in its cotangent, and its transpose is the
-    pushforward, so a pushforward is the pullback of the pullback (J. Townsend, "A new trick for calculating
-    Jacobian vector products", 2017). What it computes at an arbitrary cotangent is dead code, and is removed.
-    """
-    check_callable(f, "jvp")
-    _check_pair(primals, tangents, "jvp")
-    out, pullback, *aux = vjp(f, *primals, has_aux=has_aux)
-
-    def differentiable(tree):
-        return [leaf for leaf in jax.tree.leaves(tree) if rules.carries_gradient(jax.typeof(leaf))]
-
-    leaves, out_tree = tree_flatten(out)
-
-    def transposed(inexact_cts):
-        cts = iter(inexact_cts)
-        full = [
-            next(cts) if rules.carries_gradient(jax.typeof(leaf)) else np.zeros(jnp.shape(leaf), jax.dtypes.float0)
-            for leaf in leaves
-        ]
-        return differentiable(pullback(tree_unflatten(out_tree, full)))
-
-    zeros = [lax.full_like(leaf, 0) for leaf in differentiable(out)]
-    _, pushforward = vjp(transposed, zeros)
-    (out_tangents,) = pushforward(differentiable(tangents))
-    pushed = iter(out_tangents)
-    tangent_out = tree_unflatten(
-        out_tree,
-        [next(pushed) if rules.carries_gradient(jax.typeof(leaf)) else _instantiate(None, leaf) for leaf in leaves],
-    )
-    return (out, tangent_out, *aux)
-
-
-def _check_pair(primals, tangents, name):
-    check_pytrees(primals, tangents, name)
-    if tree_structure(tuple(primals)) != tree_structure(tuple(tangents)):
-        raise TypeError(
-            f"primals and tangents must have one structure, got {tree_structure(tuple(primals))} "
-            f"and {tree_structure(tuple(tangents))}"
-        )
-    for primal, tangent in zip(jax.tree.leaves(primals), jax.tree.leaves(tangents), strict=True):
-        p, t = jax.typeof(primal), jax.typeof(tangent)
-        if p.shape != t.shape or (rules.carries_gradient(p) and p.dtype != t.dtype):
-            raise TypeError(f"a tangent of type {t.str_short()} was given for a primal of type {p.str_short()}")
+# --- matrices of derivatives ------------------------------------------------------------------------------------------
 
 
 @compiled
@@ -378,7 +335,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
     """
     check_callable(f, "hvp")
-    _check_pair(primals, tangents, "hvp")
+    check_tangents(primals, tangents, "hvp")
     everything = tuple(range(len(primals)))
 
     @functools.wraps(f)  # which is what errors name

@@ -230,7 +230,7 @@ def _param(value: Any, body: Callable[[Any], str]) -> str:
     fields = getattr(value, "_fields", None)
     if fields is None and dataclasses.is_dataclass(value):
         fields = [item.name for item in dataclasses.fields(value)]
-    if fields is not None and type(value).__name__ != "PRNGImpl":
+    if fields is not None and not callable(value) and type(value).__name__ != "PRNGImpl":
         return f"{type(value).__name__}({', '.join(f'{name}={inner(getattr(value, name))}' for name in fields)})"
     if isinstance(value, tuple):
         return f"({', '.join(map(inner, value))}{',' if len(value) == 1 else ''})"

@@ -211,6 +211,10 @@ class Walk:
         eqn = self.made_by.get(atom) if isinstance(atom, Var) else None
         return eqn if eqn is not None and eqn.primitive is primitive else None
 
+    def leave(self, body: Jaxpr | ClosedJaxpr) -> None:
+        """Leaves this body of an equation as it is."""
+        self._bodies.setdefault(id(body), (body, body))
+
     def _rewritten(self, body: Jaxpr | ClosedJaxpr) -> Jaxpr | ClosedJaxpr:
         """A body of an equation, rewritten; the same object again for the next equation that has it."""
         if id(body) not in self._bodies:
