@@ -474,10 +474,23 @@ def unmentioned_axes(eqn: JaxprEqn, spec: Any) -> tuple[Any, ...]:
 
 
 def keeping_spec(eqn: JaxprEqn) -> Callable[[Any], Any]:
-    """The ``PartitionSpec`` with which a block of the given type leaves a ``shard_map``, whatever differs kept."""
+    """The ``PartitionSpec`` with which a block of the given type leaves a ``shard_map``, whatever differs kept.
+
+    In one ``shard_map`` inside of another a block may differ along axes of the outer one, too, which are not its own.
+    """
     mesh, check = eqn.params["mesh"], eqn.params["check_vma"]
     names = _shard_map._all_newly_manual_mesh_names(mesh, eqn.params["newly_manual_axes"])
-    return lambda aval: aval.nospec(mesh, check, names)
+
+    def spec_of(aval):
+        axes = [axis for part in aval.nospec(mesh, check, names) for axis in _listed(part) if axis in names]
+        return jax.sharding.PartitionSpec(tuple(axes)) if axes else jax.sharding.PartitionSpec()
+
+    return spec_of
+
+
+def _listed(part: Any) -> tuple[Any, ...]:
+    """What an entry of a ``PartitionSpec`` names: no axis, one, or several."""
+    return () if part is None else part if isinstance(part, tuple) else (part,)
 
 
 def like_varying(value: Any, aval: Any) -> Any:

@@ -330,3 +330,28 @@ def test_collectives_under_vmap():
 def test_pmax_is_refused_with_a_way_out():
     with raises(NoRule, "lax.all_gather followed by jnp.max"):
         jax.vmap(graph.grad(lambda x: jnp.sum(lax.pmax(x, "i"))), axis_name="i")(X)
+
+
+@on_four_devices
+def test_one_shard_map_inside_of_another():
+    """JAX's own gradient of such a program does not compile; so the oracle is the program without devices."""
+    mesh = jax.make_mesh((2, 2), ("i", "j"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=P("i", None), out_specs=P("i", None), axis_names={"i"})
+    def outer(x):
+        @partial(jax.shard_map, in_specs=P(None, "j"), out_specs=P(None, "j"), axis_names={"j"})
+        def inner(y):
+            return jnp.sin(y) * lax.psum(jnp.sum(y), "j") * 2.0
+
+        return inner(jnp.exp(x)) * lax.psum(jnp.sum(x), "i")
+
+    def alone(x):
+        y = jnp.exp(x)
+        sums = jnp.repeat(jnp.sum(y.reshape(2, -1), 1), 2)  # of the rows of one device
+        return jnp.sin(y) * sums[:, None] * 2.0 * jnp.sum(x)
+
+    def of(mapped, engine):
+        first = engine.grad(lambda x: jnp.mean(mapped(x) ** 2))
+        return lambda x: (first(x), engine.grad(lambda x: jnp.mean(jnp.sin(first(x))))(x))
+
+    same(jax.jit(of(outer, graph))(X), jax.jit(of(alone, jax))(X), rtol=1e-3)
