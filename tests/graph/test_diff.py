@@ -140,3 +140,13 @@ def test_large_graphs_are_compared_in_one_go():
 def test_only_graphs_are_compared(first):
     with pytest.raises(TypeError, match="diff takes a Graph, got function: make one of a function"):
         graph.diff(first, cube)  # type: ignore[arg-type]
+
+
+def test_calls_with_rules_stand_by_the_names_of_these():
+    x = np.ones(3, np.float32)
+    g = graph.trace(lambda x: jnp.sum(jax.nn.relu(x) ** 2), x)
+    text = str(graph.diff(g, g.gradients()))
+    assert "custom_jvp_call[rule=relu] a" in text
+    assert "WrappedFun" not in text
+    inlined = str(graph.diff(g, g.optimize()))  # relu's body is a call, and is inlined
+    assert {"custom_jvp_call[rule=relu]", "custom_jvp_call[rule=relu-2]"} <= set(inlined.split())

@@ -139,3 +139,23 @@ def test_what_cannot_be_frozen():
         g.freeze({"p['b']": np.ones(2, np.float32)})
     with raises(TypeError, "was traced with p of structure"):
         g.freeze({"p": {"w": X}})
+
+
+def test_a_part_of_the_results_is_kept_by_its_name():
+    def f(x, w):
+        return {"loss": jnp.sum(x * w["k"]), "metrics": {"deep": {"sines": jnp.sin(x)}, "sum": jnp.sum(x)}}
+
+    x, w = np.linspace(0.0, 1.0, 3, dtype=np.float32), {"k": np.float32(2)}
+    g = graph.trace(f, x, w)
+    value = f(x, w)
+    derivative = g.gradients("result['loss']")
+    assert derivative.outputs[0] == "result[0]['loss']"  # by its place, also after the gradients have been added
+    for owner, prefix in ((g, "result"), (derivative, "result[0]")):
+        same(owner.strip(f"{prefix}['metrics']").run(x), value["metrics"])
+        same(owner.strip(f"{prefix}['metrics']['deep']").run(x), value["metrics"]["deep"])
+        two = owner.strip([f"{prefix}['metrics']['deep']['sines']", f"{prefix}['loss']"])
+        same(two.run(x, w), (value["metrics"]["deep"]["sines"], value["loss"]))
+    same(derivative.strip("result[0]").run(x, w), value)
+    same(derivative.strip("result").run(x, w), derivative.run(x, w))
+    with raises(ValueError, "f has no output \"result['metric']\""):
+        g.strip(outputs="result['metric']")

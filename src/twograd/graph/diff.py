@@ -18,10 +18,11 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from twograd._compat import user_line
+from twograd.graph.custom import Rules
 from twograd.graph.draw import DEPTH, MAX_NODES, Changes, numbers_hold, picture_of
 from twograd.graph.graph import Graph, check_graph
 from twograd.graph.passes import PASSES, Pass
-from twograd.graph.text import COMMENT_COLUMN, Names, equation_text, origin_text, sources_of
+from twograd.graph.text import COMMENT_COLUMN, Names, equation_text, origin_text, sources_of, written_rules
 from twograd.pictures import Drawing, Engine
 
 CONTEXT = 2
@@ -125,7 +126,8 @@ class GraphDiff:
         """A unified diff of the equations, each with its origin, then what changed by primitive, line and source.
 
         A value of the first graph has the name of its partner in the second, or, without one, a name that ends in a
-        prime. Equations with other operands are told twice, as ``-`` and ``+``.
+        prime. Equations with other operands are told twice, as ``-`` and ``+``. Calls of functions with derivative
+        rules of their own have ``rule=NAME``, as in :meth:`Graph.text`, the same name for the same rule in both.
         """
         lines = [
             f"--- {self.a.name}: {len(self.a.jaxpr.eqns)} equations",
@@ -144,17 +146,18 @@ class GraphDiff:
         names_b = Names()
         for var in (*self.b.jaxpr.jaxpr.constvars, *self.b.jaxpr.jaxpr.invars):
             names_b[var]
-        told_b = [_told(eqn, names_b) for eqn in self.b.jaxpr.eqns]
+        rules = written_rules()  # of both: what has the same name is the same
+        told_b = [_told(eqn, names_b, rules) for eqn in self.b.jaxpr.eqns]
         names_a = _NamesOfPartners(self, names_b)
         changed = dict(self.changed)
         entries: list[tuple[str, str]] = []
         for mark, i, j in self._merged():
             if mark == "-":
-                entries.append(("-", _told(self.a.jaxpr.eqns[i], names_a)))
+                entries.append(("-", _told(self.a.jaxpr.eqns[i], names_a, rules)))
             elif mark == "+":
                 entries.append(("+", told_b[j]))
             elif i in changed:
-                entries += [("-", _told(self.a.jaxpr.eqns[i], names_a)), ("+", told_b[j])]
+                entries += [("-", _told(self.a.jaxpr.eqns[i], names_a, rules)), ("+", told_b[j])]
             else:
                 entries.append((" ", told_b[j]))
         if self.returns_others:
@@ -251,8 +254,8 @@ class _NamesOfPartners(Names):
         return name if isinstance(atom, Literal) else f"{name}'"
 
 
-def _told(eqn: JaxprEqn, names: Names) -> str:
-    return f"  {equation_text(eqn, names):<{COMMENT_COLUMN}}  {origin_text(eqn)}".rstrip()
+def _told(eqn: JaxprEqn, names: Names, rules: Rules) -> str:
+    return f"  {equation_text(eqn, names, rules=rules):<{COMMENT_COLUMN}}  {origin_text(eqn)}".rstrip()
 
 
 def _where(eqn: JaxprEqn) -> str:

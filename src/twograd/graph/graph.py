@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
-from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
+from jax.tree_util import tree_flatten, tree_structure, tree_unflatten, treedef_tuple
 
 from twograd import _trees
 from twograd._arguments import argument_positions, check_arrays, check_callable
@@ -29,7 +29,7 @@ from twograd.graph.parse import parse as read
 from twograd.graph.passes import PassReport, optimize
 from twograd.graph.passes.report import derivative_order
 from twograd.graph.references import without_references
-from twograd.graph.strip import default_outputs, freeze, strip, subtree, without_leaves
+from twograd.graph.strip import default_outputs, freeze, part_named, strip, subtree, without_leaves
 from twograd.graph.text import default_names, format_graph
 from twograd.pictures import Drawing, Engine, Picture
 
@@ -209,7 +209,7 @@ class Graph:
         extended.__name__ = self.name
         closed, shape = trace_leaves(extended, self.jaxpr.in_avals, self.inputs)
         out_tree = tree_structure((tree_unflatten(self.out_tree, self.outputs), shape[1]))
-        return self._replaced(closed, out_tree)
+        return self._replaced(named_results(closed, out_tree), out_tree)
 
     def value_and_grad(self, argnums: int | Sequence[int] = 0) -> "Graph":
         """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``."""
@@ -220,7 +220,13 @@ class Graph:
         leaves, tree = tree_flatten(chosen[0] if isinstance(argnums, int) else tuple(chosen))
         derivative = self.gradients(xs=leaves)
         value = tree_unflatten(self.out_tree, self.outputs)
-        return self._replaced(derivative.jaxpr, tree_structure((value, tree_unflatten(tree, leaves))))
+        out_tree = tree_structure((value, tree_unflatten(tree, leaves)))
+        return self._replaced(named_results(derivative.jaxpr, out_tree), out_tree)
+
+    def _output(self, item: int | str) -> tuple[Sequence[int], Any]:
+        """The numbers of the outputs that ``item`` stands for, and their structure."""
+        part = None if item in self.outputs else part_named(self.out_tree, item)
+        return part or ([self._index(item, self.outputs, "output")], tree_structure(0))
 
     def _index(self, item: int | str, names: Sequence[str], kind: str) -> int:
         if not isinstance(item, (Integral, str)):
@@ -237,9 +243,11 @@ class Graph:
     def strip(self, outputs: Selection = None, check: bool = True) -> "Graph":
         """The graph that is deployed: what the ``outputs`` need, without training equations.
 
-        ``outputs`` are indices or names; one alone is returned as it is, several as a tuple. By default they are all
-        that no derivative flows into, so ``g.gradients().strip()`` is ``g`` again. Inputs that are not needed any more
-        go: an argument of which nothing is needed altogether, else a leaf becomes None in its argument.
+        ``outputs`` are indices or names; one alone is returned as it is, several as a tuple. A name may be that of a
+        part of the results: ``result['metrics']`` stands for ``result['metrics']['loss']`` and what else is there. By
+        default they are all that no derivative flows into, so ``g.gradients().strip()`` is ``g`` again. Inputs that are
+        not needed any more go: an argument of which nothing is needed altogether, else a leaf becomes None in its
+        argument.
 
         The new graph's last report, a ``StripReport``, says what went and why; with ``check`` it also holds that on
         random inputs the outputs are equal to the last bit (StripError where they are not). Raises ValueError for an
@@ -249,10 +257,11 @@ class Graph:
             keep = default_outputs(self.jaxpr)
             out_tree = subtree(self.out_tree, keep)
         else:
-            keep = [self._index(item, self.outputs, "output") for item in _listed(outputs)]
-            if not keep:
+            chosen = [self._output(item) for item in _listed(outputs)]
+            if not chosen:
                 raise ValueError(f"strip: say which outputs of {self.name} to keep; it has {', '.join(self.outputs)}")
-            out_tree = tree_structure(0 if isinstance(outputs, (int, str)) else (0,) * len(keep))
+            keep = [index for indices, _ in chosen for index in indices]
+            out_tree = chosen[0][1] if isinstance(outputs, (int, str)) else treedef_tuple([tree for _, tree in chosen])
         closed, kept, report = strip(self.jaxpr, keep, self.inputs, self.outputs, check)
         return Graph(closed, without_leaves(self.in_tree, kept), out_tree, self.name, (*self.reports, report))
 
@@ -468,6 +477,12 @@ def trace_leaves(f: Callable[..., Any], avals: Sequence[Any], names: Sequence[st
     extended, shape = jax.make_jaxpr(f, return_shape=True)(*avals)
     info = extended.jaxpr.debug_info._replace(arg_names=tuple(names))
     return extended.replace(jaxpr=extended.jaxpr.replace(debug_info=info)), shape
+
+
+def named_results(closed: ClosedJaxpr, out_tree: Any) -> ClosedJaxpr:
+    """``closed`` with the names of its results' places in the structure ``out_tree``, such as ``result[0]['loss']``."""
+    info = closed.jaxpr.debug_info._replace(result_paths=default_names(out_tree))
+    return closed.replace(jaxpr=closed.jaxpr.replace(debug_info=info))
 
 
 def _listed(chosen: int | str | Sequence[int | str]) -> Sequence[int | str]:

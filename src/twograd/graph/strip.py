@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive, Var, primitives
-from jax.tree_util import tree_leaves, tree_map, tree_structure, tree_unflatten
+from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves, tree_map, tree_structure, tree_unflatten
 
 from twograd._compat import bind_again, new_jaxpr, scoped, transforms_of, user_line
 from twograd.errors import StripError
@@ -213,6 +213,23 @@ def subtree(tree: Any, keep: Sequence[int]) -> Any:
             return subtree(child, [i - first for i in keep])
         first = after
     return tree_structure((0,) * len(keep))
+
+
+def part_named(tree: Any, name: Any) -> tuple[range, Any] | None:
+    """The leaves of the part of ``tree`` of this ``name``, such as ``result[1]['w']``, and its structure, if any is."""
+    paths = tree_flatten_with_path(tree_unflatten(tree, range(tree.num_leaves)))[0]
+    for path, leaf in paths:
+        for depth in range(len(path) + 1):
+            if name == f"result{keystr(path[:depth])}":
+                first = 0
+                for _ in range(depth):
+                    for child in tree.children():
+                        if leaf < first + child.num_leaves:
+                            tree = child
+                            break
+                        first += child.num_leaves
+                return range(first, first + tree.num_leaves), tree
+    return None
 
 
 def without_leaves(in_tree: Any, kept: Sequence[int]) -> Any:

@@ -73,14 +73,7 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
     these have no provenance, as calls from several lines share them.
     """
     names = Names()
-
-    def parts_text(parts: Parts) -> str:
-        def body(jaxpr: Any) -> str:
-            return _block(jaxpr, Names(), [], False, "  ", rules)
-
-        return ",\n".join(f"  {key}={_param(value, body)}" for key, value in parts.items())
-
-    rules = Rules(parts_text)
+    rules = written_rules()
     jaxpr = graph.jaxpr.jaxpr
     head = [f"    # {names[var]} is {label}".rstrip() for var, label in zip(jaxpr.invars, graph.inputs, strict=True)]
     called: Any = _trees.to_plain(graph.in_tree)
@@ -98,6 +91,19 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
     name = graph.name if graph.name.replace("<lambda>", "f").isidentifier() else json.dumps(graph.name)
     text = f"{name} {_block(graph.jaxpr, names, head, provenance, '', rules)}"
     return text + "".join(f"\n\nrule {rule.name} = {rule.primitive}[\n{rule.text}\n]" for rule in rules.named)
+
+
+def written_rules() -> Rules:
+    """No rules yet; :func:`equation_text` enters those that it meets, with their text."""
+
+    def parts_text(parts: Parts) -> str:
+        def body(jaxpr: Any) -> str:
+            return _block(jaxpr, Names(), [], False, "  ", rules)
+
+        return ",\n".join(f"  {key}={_param(value, body)}" for key, value in parts.items())
+
+    rules = Rules(parts_text)
+    return rules
 
 
 def flat(count: int) -> list[Any]:
