@@ -8,8 +8,11 @@ import re
 from html.parser import HTMLParser
 
 import example_results as example
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from twograd import graph
 from twograd.compare import report
 from twograd.compare import results as rs
 
@@ -300,6 +303,30 @@ def test_whatever_is_missing_the_page_is_whole(comparisons, tmp_path):
     assert page.all("h1")
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
+
+
+def test_program_and_derivative_are_drawn_from_their_text():
+    def squares(x):
+        return jnp.sum(jnp.sin(x) ** 2)
+
+    squares.__name__ = HOSTILE
+    text = str(graph.trace(squares, np.ones(3, np.float32)).value_and_grad().optimize())
+    rows = [
+        rs.Row("graph", "ok", texts={"forward": "", "derivative": text}),
+        rs.Row(
+            "jax-jit", "ok", texts={"forward": "", "derivative": "{ lambda ; a:f32[3]. let b:f32[3] = sin a in (b,) }"}
+        ),
+        rs.Row("graph-eager", "ok", texts={"forward": "", "derivative": text[: len(text) // 2]}),
+    ]
+    twins = [rs.ComparisonResult("a", "", "", "", cases=[rs.CaseResult("n=3", {"n": 3}, rows)]) for _ in range(2)]
+    results = rs.Results(rs.Settings(), comparisons=twins)
+    page = Page(report.html(results, report.draw(results)))
+    pictures = page.all("svg", class_="twograd-picture")
+    assert len(pictures) == 2  # of each of the two comparisons one: other texts are no graphs, or not whole
+    assert all("cos" in text and "f32[3]" in text for _, text in pictures)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert len(page.all("script")) == 1
 
 
 def test_long_texts_are_folded():

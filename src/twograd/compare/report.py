@@ -9,6 +9,7 @@ environments is escaped by the templates. Its data, raw samples included, lies i
 """
 
 import ast
+import dataclasses
 import functools
 import itertools
 import json
@@ -21,6 +22,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from twograd import graph
 from twograd._files import write_atomically
 from twograd.compare import charts, sentences, style, tables
 from twograd.compare.results import (
@@ -37,9 +39,13 @@ from twograd.compare.results import (
     encode,
 )
 from twograd.compare.tables import TextTable
+from twograd.errors import ParseError
 
 LONG = 30
 """Lines from which a text is folded."""
+
+MAX_NODES = 60
+"""Of a picture; what is more is folded into groups."""
 
 
 def write_report(results: Results, out_dir: Path) -> Path:
@@ -171,6 +177,7 @@ class Program:
     case: str
     forward: str
     derivative: str
+    picture: str = ""
 
     @property
     def long(self) -> bool:
@@ -201,7 +208,7 @@ def _section(comparison: ComparisonResult, results: Results, drawn: list[Drawn],
         missing=tables.missing_table(comparison),
         break_even=tables.break_even_table(comparison.cases, _pairs(comparison, results)),
         cases=[(case, found) for case in comparison.cases if (found := tables.stage_tables(case))],
-        programs=_programs(comparison),
+        programs=_programs(comparison, anchor),
         notes=[
             f"`{row.engine}`, {case.name}: {note}"
             for case in comparison.cases
@@ -252,7 +259,7 @@ def _pairs(comparison: ComparisonResult, results: Results) -> list[tuple[str, st
     return [(a, b) for a in compiled for b in recording]
 
 
-def _programs(comparison: ComparisonResult) -> list[Program]:
+def _programs(comparison: ComparisonResult, anchor: str) -> list[Program]:
     """Per engine that tells its programs, that of the case in which they are shortest."""
     best: dict[str, Program] = {}
     for case in comparison.cases:
@@ -263,7 +270,19 @@ def _programs(comparison: ComparisonResult) -> list[Program]:
                 if known is None or len(program.derivative) < len(known.derivative):
                     best[row.engine] = program
     told = {(program.forward, program.derivative): program for program in reversed(best.values())}
-    return [program for program in best.values() if program in told.values()]
+    found = [program for program in best.values() if program in told.values()]
+    return [dataclasses.replace(program, picture=picture_of(program.derivative, anchor)) for program in found]
+
+
+def picture_of(text: str, anchor: str) -> Markup:
+    """The picture of a graph of which this is the whole text, which is read and not evaluated; else nothing."""
+    try:
+        drawing = graph.parse(text).draw(max_nodes=MAX_NODES)
+    except ParseError:
+        return Markup()
+    svg = drawing.svg
+    (own,) = set(re.findall(r'<svg [^>]*id="([^"]+)"', svg))
+    return Markup(svg.replace(own, f"{anchor}-{own}"))  # ids are unique in a page, also where two programs are one
 
 
 def _program(case: CaseResult, row: Row) -> Program:
