@@ -127,6 +127,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     Returns ``(out, pullback)``, or ``(out, pullback, aux)`` with ``has_aux``. ``pullback(ct)`` takes a cotangent of the
     structure of ``out`` and returns a tuple of cotangents, one per primal; an integer operand's has dtype ``float0``.
     ``f`` is evaluated now, and what the rules name is kept for the pullback, which may be called many times.
+
+    Raises TypeError for what is no array, and for a cotangent of another structure, shape or dtype than ``out``;
+    NoRule, when the pullback is called, where a cotangent arrives at an equation that has no derivative.
     """
     check_callable(f, "vjp")
     check_arrays(primals, {}, "vjp")
@@ -242,16 +245,22 @@ def value_and_grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=Fal
     """A function that returns ``(f(*args), gradient)``, as ``jax.value_and_grad``.
 
     ``f`` must return a real scalar (a pair ``(scalar, aux)`` with ``has_aux``; a complex one with ``holomorphic``). The
-    gradient has the structure of the argument at ``argnums`` (a tuple of them if ``argnums`` is a sequence).
+    gradient has the structure, shapes and dtypes of the argument at ``argnums`` (a tuple of them if ``argnums`` is a
+    sequence). With ``allow_int`` an argument may hold integers; their gradient is zero, of dtype ``float0``.
 
-    Raises TypeError where the output is no scalar or an argument holds integers, ValueError for argnums out of range.
+    Raises TypeError where the output is no scalar or an argument holds integers, ValueError for argnums out of range,
+    NoRule for an equation that has no derivative, NotReversible for a loop of unknown length.
     """
     return _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
 
 
 @compiled
 def grad(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
-    """A function that returns the gradient of ``f`` (a pair ``(gradient, aux)`` with ``has_aux``), as ``jax.grad``."""
+    """A function that returns the gradient of ``f`` (a pair ``(gradient, aux)`` with ``has_aux``), as ``jax.grad``.
+
+    ``f`` and the gradient are those of :func:`value_and_grad`, and so are the errors. Called on arrays, it is traced
+    and compiled once per signature: ``.traces()`` counts, ``.signatures()`` lists, ``.retraces()`` says why.
+    """
     check_callable(f, "grad")
     of_f = _value_and_grad(f, argnums, has_aux, holomorphic, allow_int)
 
@@ -277,7 +286,8 @@ def jacobian(f, argnums=0, has_aux=False, holomorphic=False, allow_int=False):
     """A function that returns the Jacobian of ``f``, row by row in reverse mode, as ``jax.jacrev``.
 
     Its structure is that of the output, each leaf holding one of the argument; the shape of an entry is the output
-    leaf's followed by the argument leaf's.
+    leaf's followed by the argument leaf's. Arguments are those of :func:`value_and_grad`. Raises TypeError where an
+    argument or the output holds integers, and what :func:`value_and_grad` raises.
     """
     check_callable(f, "jacobian")
 
@@ -332,7 +342,10 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """The Hessian of a scalar ``f`` at ``primals`` times ``tangents``: a tuple like ``primals``.
 
     Computed as the gradient of the product of gradient and vector, at the cost of a few gradients and never as a
-    matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
+    matrix (B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994). ``primals`` and ``tangents`` are tuples
+    with an entry for each argument of ``f``, of the same structure, shapes and dtypes.
+
+    Raises TypeError where they are not, and where ``f`` returns no real scalar.
     """
     check_callable(f, "hvp")
     check_tangents(primals, tangents, "hvp")

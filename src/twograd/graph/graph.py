@@ -39,7 +39,11 @@ NOTEBOOK_NODES = 80
 
 @dataclass(frozen=True)
 class GraphStats:
-    """What a graph is made of. ``saved_bytes`` are those of the primal values that derivative equations read."""
+    """What a graph is made of: ``equations``, calls counted as one, and how many of them are of derivatives.
+
+    ``order`` is that of the highest derivative. ``saved_values`` and ``saved_bytes`` are those of the primal values
+    that derivative equations read.
+    """
 
     equations: int
     derivative_equations: int
@@ -51,7 +55,10 @@ class GraphStats:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """One jaxpr, the structure of its arguments and results, and the reports of the passes that it went through."""
+    """One jaxpr, the structure of its arguments and results, and the reports of the passes that it went through.
+
+    :func:`trace` makes one. It never changes: methods that rewrite return another. ``jaxpr`` is what passes take.
+    """
 
     jaxpr: ClosedJaxpr
     in_tree: Any
@@ -94,7 +101,10 @@ class Graph:
         return call_jaxpr(self.jaxpr, leaves, self.name)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """The results on these arguments; compiled at the first call. They must have the traced shapes and dtypes."""
+        """The results on these arguments; compiled at the first call.
+
+        Raises TypeError for arguments of another structure, shape or dtype than the traced ones.
+        """
         return tree_unflatten(self.out_tree, self._compiled(*self._leaves(args, kwargs)))
 
     def backprop(self, *args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
@@ -212,7 +222,11 @@ class Graph:
         return self._replaced(named_results(closed, out_tree), out_tree)
 
     def value_and_grad(self, argnums: int | Sequence[int] = 0) -> "Graph":
-        """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``."""
+        """The graph of ``(value, gradient)`` of a scalar program, in the structure of ``jax.value_and_grad``.
+
+        Raises TypeError where there are several outputs, or one that is no scalar; ValueError for ``argnums`` that are
+        no positional arguments.
+        """
         arguments, _ = tree_unflatten(self.in_tree, range(len(self.inputs)))
         if len(self.outputs) != 1:
             raise TypeError(f"{self.name} has {len(self.outputs)} outputs, not one: use gradients, which says which")
@@ -325,7 +339,8 @@ class Graph:
         """The graph after the given passes (by default all of them, repeated until nothing changes).
 
         The new graph's ``reports`` say what each pass removed. With ``check`` each pass is tried on random inputs and
-        must not change the results.
+        must not change the results. Raises TypeError for what is no pass, PassError, naming the pass, where one changes
+        types or, with ``check``, values.
         """
         closed, reports = optimize(self.jaxpr, passes, check=check)
         return self._replaced(closed, self.out_tree, (*self.reports, *reports))
@@ -455,8 +470,8 @@ def backprop(
     equation is added to any graph. Each operation is computed as the walk reaches it; what the rules name is kept, and
     let go as soon as its equation has been walked back.
 
-    ``values`` are the arguments that ``g`` was traced with, or its inputs by their names. The rest is as for
-    :meth:`Graph.gradients`.
+    ``values`` are the arguments, of the traced shapes and dtypes, in a list, or its inputs by their names. The rest is
+    as for :meth:`Graph.gradients`, and so are the errors; TypeError, too, for values that ``g`` was not traced with.
     """
     check_graph(g, "backprop")
     if isinstance(values, Mapping):
