@@ -2,7 +2,7 @@
 
 What flows in: a program that was unrolled, as a Python loop over layers or time steps leaves it, or the derivative of
 one. What flows out: the program with loops, whose size does not grow with the depth, nor the time to compile it. Read
-:func:`reroll`, then :meth:`Rolling.plan` and :meth:`Rolling.roll`; ``blocks.py`` finds the blocks.
+:func:`reroll`, then :meth:`Rolling.plan` and :class:`Loop`; ``blocks.py`` finds the blocks.
 
 What an operand of a block is, says what it becomes: one that is carried is a carry of the loop; one that is the same
 for all is read from outside by the body; and those that differ are the rows of a stack. Results that are read outside
@@ -262,8 +262,7 @@ class Rolling(Walk):
     def roll(self, program: Program, block: Block, env: dict[Var, Atom]) -> None:
         """Writes the loop, and enters into ``env`` what stands for the results of the block that are read outside."""
         eqns = program.eqns[block.start : block.start + block.period]
-        source, last = eqns[0].source_info, block.repetitions - 1
-        given = Given(env)
+        source, given = eqns[0].source_info, Given(env)
         for readings in block.readings:
             for reading in readings:
                 if isinstance(reading, Same):
@@ -276,97 +275,8 @@ class Rolling(Walk):
                 closed = jax.make_jaxpr(lambda *rows: lax.stack(rows))(*map(aval_of, rows))
                 (env[piece.array],) = self.splice(closed.jaxpr, closed.consts, rows, lambda _: source)
             given.take(piece.first if piece.array is None else piece.array)
-
-        indexed: dict[int, tuple[Var, tuple[int, ...]]] = {}
-        """Rows that the body takes by number, from a part of an array or in another order."""
-        for row, (piece, *more) in enumerate(self._pieces[block]):
-            if piece.array is not None and not more and piece.numbers != range(given.aval(piece.array).shape[0]):
-                indexed[row] = piece.array, tuple(piece.numbers)
-        scanned = [row for row in range(len(block.rows)) if row not in indexed]
-        starts = {
-            slot: [axis if isinstance(axis, int) else tuple(block.order(axis)) for axis in by_axis]
-            for slot, by_axis in block.starts.items()
-        }
-        counters = {ns for _, ns in indexed.values()} | {
-            ns for ns in itertools.chain(*starts.values()) if isinstance(ns, tuple)
-        }
-        uneven = [ns for ns in counters if len(set(np.diff(ns))) > 1]
-        initials = block.initials
-        final = {line.place: line for line in initials if line.delay == 1}
-        alone = [place for place, j in block.single if j != last or place not in final]
-        places = list(dict.fromkeys([*block.stacked, *alone]))
-        scattered = [place for place in dict.fromkeys(alone) if 2 * alone.count(place) > block.repetitions]
-        sums = sums_of_paddings(block, eqns, {place for place, _ in block.single} | set(block.stacked))
-
-        def written(*values):
-            given.values = dict(zip(given.atoms, values, strict=True))
-
-            def body(carry, slices):
-                entering = dict(zip(initials, carry, strict=True))
-                rows = dict(zip(scanned, slices[0], strict=True))
-                numbers = {ns: slices[2][ns] if ns in uneven else reached(ns, slices[1]) for ns in counters}
-                for row, (array, number) in indexed.items():
-                    rows[row] = lax.dynamic_index_in_dim(
-                        in_rows(given[array], block.rows[row][0]),
-                        numbers[number],
-                        keepdims=False,
-                        allow_negative_indices=False,
-                    )
-                made: list[list[Any]] = []
-
-                def read(reading: Reading) -> Any:
-                    match reading:
-                        case Inside((slot, out)):
-                            return made[slot][out]
-                        case Carried():
-                            return entering[reading][reading.delay - 1]
-                        case Each(row):
-                            return rows[row]
-                        case Same(atom):
-                            return given[atom]
-
-                for slot, (eqn, readings) in enumerate(zip(eqns, block.readings, strict=True)):
-                    if slot in sums:
-                        total, padding = sums[slot]
-                        begin = start_indices(starts[padding], numbers)
-                        made.append([added_at(eqn, read(total), read(block.readings[padding][0]), begin)])
-                    elif slot in starts:
-                        begin = start_indices(starts[slot], numbers)
-                        made.append([moved(eqn, read(readings[0]), begin)])
-                    else:
-                        made.append(bind_again(eqn, [read(reading) for reading in readings]))
-                leaving = [[made[line.place[0]][line.place[1]], *entering[line][:-1]] for line in initials]
-                return leaving, (
-                    [made[slot][out] for slot, out in places],
-                    [entering[line][0] for line in block.entering],
-                )
-
-            carry, (out, entered) = lax.scan(
-                body,
-                [[given[atom] for atom in reversed(atoms)] for atoms in initials.values()],
-                (
-                    [self._stack(block, row, given) for row in scanned],
-                    lax.iota(np.int32, block.repetitions) if counters else None,
-                    {ns: lax.stack([np.int32(number) for number in ns]) for ns in uneven},
-                ),
-                length=block.repetitions,
-                reverse=block.reverse,
-            )
-            of_place = dict(zip(places, out, strict=True))
-            of_line = dict(zip(initials, carry, strict=True))
-            cut = {place: block.order(unstacked(of_place[place])) for place in scattered}
-            singles = []
-            for place, j in block.single:
-                if j == last and place in final:
-                    singles.append(of_line[final[place]][0])
-                elif place in cut:
-                    singles.append(cut[place][j])
-                else:
-                    index = last - j if block.reverse else j
-                    singles.append(lax.index_in_dim(of_place[place], index, keepdims=False))
-            return [of_place[place] for place in block.stacked], entered, singles
-
-        closed = jax.make_jaxpr(written)(*map(aval_of, given.atoms))
+        loop = Loop(block, eqns, self._pieces[block], given, self.takes_constants)
+        closed = jax.make_jaxpr(loop)(*map(aval_of, given.atoms))
         results = self.splice(closed.jaxpr, closed.consts, [*given.atoms], lambda _: source)
         env.update(
             zip([*block.stacked.values(), *block.entering.values(), *block.single.values()], results, strict=True)
@@ -374,12 +284,120 @@ class Rolling(Walk):
         self.changed = True
         self.fired[described(eqns)] += block.repetitions
 
-    def _stack(self, block: Block, row: int, given: Given) -> Any:
+
+class Loop:
+    """A block as a function of what it is given, to be traced: the stacks, entering carries and results read outside.
+
+    ``__init__`` decides what the loop scans over, counts and hands out; read :meth:`__call__`, then :meth:`_step`.
+    """
+
+    def __init__(
+        self, block: Block, eqns: Sequence[JaxprEqn], pieces: list[list[Piece]], given: Given, takes_constants: bool
+    ):
+        self.block, self.eqns, self.pieces, self.given = block, eqns, pieces, given
+        self.takes_constants = takes_constants
+        self.last = block.repetitions - 1
+        self.indexed: dict[int, tuple[Var, tuple[int, ...]]] = {}
+        """Rows that the body takes by number, from a part of an array or in another order."""
+        for row, (piece, *more) in enumerate(pieces):
+            if piece.array is not None and not more and piece.numbers != range(given.aval(piece.array).shape[0]):
+                self.indexed[row] = piece.array, tuple(piece.numbers)
+        self.scanned = [row for row in range(len(block.rows)) if row not in self.indexed]
+        self.starts = {
+            slot: [axis if isinstance(axis, int) else tuple(block.order(axis)) for axis in by_axis]
+            for slot, by_axis in block.starts.items()
+        }
+        self.counters = {ns for _, ns in self.indexed.values()}
+        """Numbers that each step needs one of; the ``uneven`` ones are looked up, the others computed from a count."""
+        self.counters.update(ns for ns in itertools.chain(*self.starts.values()) if isinstance(ns, tuple))
+        self.uneven = [ns for ns in self.counters if len(set(np.diff(ns))) > 1]
+        self.final = {line.place: line for line in block.initials if line.delay == 1}
+        alone = [place for place, j in block.single if j != self.last or place not in self.final]
+        self.places = list(dict.fromkeys([*block.stacked, *alone]))
+        """The results that are stacked."""
+        self.scattered = [place for place in dict.fromkeys(alone) if 2 * alone.count(place) > block.repetitions]
+        self.sums = sums_of_paddings(block, eqns, {place for place, _ in block.single} | set(block.stacked))
+
+    def __call__(self, *values: Any) -> Any:
+        block, given = self.block, self.given
+        given.values = dict(zip(given.atoms, values, strict=True))
+        carry, (out, entered) = lax.scan(
+            self._step,
+            [[given[atom] for atom in reversed(atoms)] for atoms in block.initials.values()],
+            (
+                [self._stack(row) for row in self.scanned],
+                lax.iota(np.int32, block.repetitions) if self.counters else None,
+                {ns: lax.stack([np.int32(number) for number in ns]) for ns in self.uneven},
+            ),
+            length=block.repetitions,
+            reverse=block.reverse,
+        )
+        of_place = dict(zip(self.places, out, strict=True))
+        of_line = dict(zip(block.initials, carry, strict=True))
+        return [of_place[place] for place in block.stacked], entered, self._singles(of_place, of_line)
+
+    def _step(self, carry: Any, slices: Any) -> Any:
+        """One repetition of the block."""
+        initials, starts = self.block.initials, self.starts
+        entering = dict(zip(initials, carry, strict=True))
+        rows = dict(zip(self.scanned, slices[0], strict=True))
+        numbers = {ns: slices[2][ns] if ns in self.uneven else reached(ns, slices[1]) for ns in self.counters}
+        for row, (array, number) in self.indexed.items():
+            rows[row] = lax.dynamic_index_in_dim(
+                in_rows(self.given[array], self.block.rows[row][0]),
+                numbers[number],
+                keepdims=False,
+                allow_negative_indices=False,
+            )
+        made: list[list[Any]] = []
+
+        def read(reading: Reading) -> Any:
+            match reading:
+                case Inside((slot, out)):
+                    return made[slot][out]
+                case Carried():
+                    return entering[reading][reading.delay - 1]
+                case Each(row):
+                    return rows[row]
+                case Same(atom):
+                    return self.given[atom]
+
+        for slot, (eqn, readings) in enumerate(zip(self.eqns, self.block.readings, strict=True)):
+            if slot in self.sums:
+                total, padding = self.sums[slot]
+                begin = start_indices(starts[padding], numbers)
+                made.append([added_at(eqn, read(total), read(self.block.readings[padding][0]), begin)])
+            elif slot in starts:
+                made.append([moved(eqn, read(readings[0]), start_indices(starts[slot], numbers))])
+            else:
+                made.append(bind_again(eqn, [read(reading) for reading in readings]))
+        leaving = [[made[line.place[0]][line.place[1]], *entering[line][:-1]] for line in initials]
+        return leaving, (
+            [made[slot][out] for slot, out in self.places],
+            [entering[line][0] for line in self.block.entering],
+        )
+
+    def _singles(self, of_place: dict[Place, Any], of_line: dict[Carried, Any]) -> list[Any]:
+        """The results of single repetitions that are read outside: the last of a carry, or rows of a stack."""
+        block = self.block
+        cut = {place: block.order(unstacked(of_place[place])) for place in self.scattered}
+        singles = []
+        for place, j in block.single:
+            if j == self.last and place in self.final:
+                singles.append(of_line[self.final[place]][0])
+            elif place in cut:
+                singles.append(cut[place][j])
+            else:
+                index = self.last - j if block.reverse else j
+                singles.append(lax.index_in_dim(of_place[place], index, keepdims=False))
+        return singles
+
+    def _stack(self, row: int) -> Any:
         """The rows for all repetitions as one array, made without a copy where there is one piece.
 
         Literals become a constant array, where the program can take one.
         """
-        pieces = self._pieces[block][row]
+        pieces, given = self.pieces[row], self.given
         if all(piece.array is None for piece in pieces):
             values = [given[piece.first] for piece in pieces]
             literal = self.takes_constants and all(isinstance(piece.first, Literal) for piece in pieces)
@@ -389,7 +407,7 @@ class Rolling(Walk):
             if piece.array is None:
                 parts.append(lax.expand_dims(given[piece.first], (0,)))
                 continue
-            part = in_rows(given[piece.array], block.rows[row][0])
+            part = in_rows(given[piece.array], self.block.rows[row][0])
             if piece.length < len(part):
                 low, high = sorted((piece.numbers[0], piece.numbers[-1]))
                 part = lax.slice_in_dim(part, low, high + 1, abs(piece.step))
