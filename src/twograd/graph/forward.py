@@ -78,7 +78,7 @@ def completed(values: Sequence[Any], tangents: Iterable[Any]) -> list[Any]:
 def with_pushforwards(closed: ClosedJaxpr) -> ClosedJaxpr:
     """``closed``, without references, with ``while`` loops that :func:`jvp`, and nothing else, can pull back twice."""
     closed = without_references(closed)
-    if not has_loops(closed.jaxpr):
+    if not has_loops(closed):
         return closed
 
     def visitor_of(walk: Walk):
@@ -97,12 +97,10 @@ def with_pushforwards(closed: ClosedJaxpr) -> ClosedJaxpr:
     return rewrite("with_pushforwards", closed, visitor_of)[0]
 
 
-def has_loops(jaxpr: Jaxpr) -> bool:
+def has_loops(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
     """Whether there is a ``while`` loop, at any depth."""
     return any(
-        eqn.primitive is primitives.while_p
-        or any(has_loops(getattr(body, "jaxpr", body)) for body in bodies(eqn.params))
-        for eqn in jaxpr.eqns
+        eqn.primitive is primitives.while_p or any(has_loops(body) for body in bodies(eqn.params)) for eqn in jaxpr.eqns
     )
 
 
