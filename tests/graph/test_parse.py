@@ -408,6 +408,10 @@ def test_benchmarks_and_comparisons_read_back(name):
 def test_programs_of_libraries_read_back(name):
     loss, params, batch = LIBRARIES[name](1)
     g = graph.trace(loss, params, batch)
+    if "pure_callback" in str(g):  # a solver that checks its result calls Python, which no text can hold
+        with pytest.raises(ParseError, match="which a text cannot hold"):
+            graph.parse(str(g))
+        return
     held(g)
     held(g.value_and_grad().optimize())
 
