@@ -120,7 +120,8 @@ def flax_layers_in_scan(scale: int = 4) -> Program:
     class Layer(nn.Module):
         @nn.compact
         def __call__(self, x, _):
-            x = x + nn.SelfAttention(num_heads=2)(nn.LayerNorm()(x), mask=nn.make_causal_mask(jnp.ones(x.shape[:2])))
+            causal = nn.make_causal_mask(jnp.ones(x.shape[:2]))
+            x = x + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(x), mask=causal)
             return x + nn.Dense(width)(nn.gelu(nn.Dense(2 * width)(nn.LayerNorm()(x)))), None
 
     class Net(nn.Module):

@@ -26,7 +26,9 @@ S = np.eye(3, dtype=np.float32) * 2
 KEY = jax.random.key(0)
 Point = namedtuple("Point", "x y")
 TESTS = Path(__file__).parents[1]
-COMPARED = sorted(path.stem for path in (TESTS.parent / "comparisons").glob("*.py"))
+COMPARED = sorted(  # those that time a program
+    path.stem for path in (TESTS.parent / "comparisons").glob("*.py") if "\n    loss=" in path.read_text("utf-8")
+)
 RULE_MODULES = sorted(path.stem[5:] for path in (TESTS / "rules").glob("test_*.py") if path.stem != "test_registry")
 
 PROGRAMS = {

@@ -86,7 +86,7 @@ def format_graph(graph: "Graph", provenance: bool) -> str:
         taken += [f"{key}={structure(child, atoms)}" for key, child in pairs]
         outs = iter("*" * len(jaxpr.outvars))
         head.append(f"    # takes ({', '.join(taken)}) and returns {structure(results, outs)}")
-    if graph.outputs != default_names(graph.out_tree):
+    if graph.outputs != default_names(_trees.from_plain(results)):  # those that a reader of the text would give
         head.append(f"    # returns {json.dumps(list(graph.outputs))}")
     name = graph.name if graph.name.replace("<lambda>", "f").isidentifier() else json.dumps(graph.name)
     text = f"{name} {_block(graph.jaxpr, names, head, provenance, '', rules)}"
