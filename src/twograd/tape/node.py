@@ -253,8 +253,10 @@ def shown(node: Any) -> Any:
 
     Only here, for attributes of objects of many classes are found more slowly; the recorder and the walk back see one.
     """
-    if type(node) is Node:
-        node.__class__ = _class_named(node.name().rpartition("::")[2])
+    kind = type(node)
+    if kind is Node or (kind.pending_type is not None and kind.__base__ is Node):
+        named = _class_named(node.name().rpartition("::")[2])
+        node.__class__ = named if kind is Node else kind.pending_type(named)
     return node
 
 

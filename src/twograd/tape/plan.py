@@ -57,10 +57,11 @@ class Plan:
         key = (with_ct, wanted, compiled)
         pull = self._pullbacks.get(key)
         if pull is None:
-            pull = self._pullbacks[key] = self._make_pullback(with_ct, wanted)
+            pull = self._make_pullback(with_ct, wanted)
             pull.__name__ = self.name.rpartition("::")[2].removesuffix("0")
             if compiled:
-                pull = self._pullbacks[key] = self._compile(pull, with_ct)
+                pull = self._compile(pull, with_ct)  # raises NoRule where a derivative is missing, now and next time
+            self._pullbacks[key] = pull
         return pull
 
     @functools.cached_property
