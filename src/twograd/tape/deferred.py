@@ -60,6 +60,10 @@ class Pending(Tensor):
         value = elements_of(self)
         array = value.computed() if type(value) is Value else value
         self._data = array
+        alias = self._alias
+        if alias is not None and alias.path is None:  # it was changed in place
+            alias.storage.array = array
+            alias.storage.add(self, alias.counter)
         return array
 
     @_data.setter
@@ -90,6 +94,12 @@ def pending(value: Value, edge: Edge | None) -> Tensor:
     tensor._edge = edge
     tensor._alias = None
     return tensor
+
+
+def take_over(tensor: Tensor, result: Tensor) -> None:
+    """Puts the Value of ``result`` in the place of the elements of ``tensor``, whose storage nobody shares."""
+    _set_elements(tensor, elements_of(result))
+    tensor.__class__ = Pending
 
 
 @functools.cache
