@@ -91,6 +91,7 @@ class _Common:
     order: int
     edges: Sequence[Edge]
     own_pull: ClassVar[Callable[..., Any] | None] = None  # of a node that is not walked by its plan's pullback
+    pending_type: ClassVar[Any] = None  # of a class whose nodes wait for what they saved; see deferred.py
 
     def name(self) -> str:
         raise NotImplementedError
