@@ -170,6 +170,23 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             output.__class__ = Pending
         return made
 
+    def donating(*args: Any) -> Any:
+        """``record`` of operands that need no gradient, in the memory of the first's array, which is lost; None where
+        that cannot be."""
+        key: list[Any] = [False, X64.value, MATMUL_PRECISION.value, DTYPE_PROMOTION.value]
+        values: list[Any] = []
+        for arg in args:
+            operand = arg if type(arg) is Tensor else _constant(function, arg)
+            if operand is None:
+                return None
+            values.append(operand._data)
+            key.append(values[-1].aval)
+        plan = find(tuple(key))
+        if plan is None or plan.donating is None:
+            return None
+        return make_tensor(plan.donating(*values)[0], None)
+
+    record.donating = donating  # pyright: ignore[reportAttributeAccessIssue]
     record.plans = plans  # pyright: ignore[reportAttributeAccessIssue]
     _recorders.add(record)
     return record

@@ -255,7 +255,7 @@ def shown(node: Any) -> Any:
     Only here, for attributes of objects of many classes are found more slowly; the recorder and the walk back see one.
     """
     kind = type(node)
-    if kind is Node or (kind.pending_type is not None and kind.__base__ is Node):
+    if kind is Node or (kind.__base__ is Node and kind.pending_type is not None):
         named = _class_named(node.name().rpartition("::")[2])
         node.__class__ = named if kind is Node else kind.pending_type(named)
     return node

@@ -151,6 +151,13 @@ class CompiledPlan(Plan):
     def relays(self) -> bool:
         return not self.compiles and sum(self.wanted) == 1
 
+    @functools.cached_property
+    def donating(self) -> Callable[..., list[Any]] | None:
+        """``forward`` in the memory of the first operand, which is lost; None if the result does not fit there."""
+        first, out = self.operand_avals[0], self.result_avals[0]
+        fits = self.single and (first.shape, first.dtype) == (out.shape, out.dtype)
+        return jax.jit(self.forward, donate_argnums=0) if fits else None
+
     def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
         return self._split.backward(saved, cts)
 
