@@ -205,3 +205,34 @@ def test_at_the_end_of_the_block_and_in_other_threads():
     assert seen == [(tape.Tensor, pytest.approx(np.sin(np.sin(0.5))))]
     assert last.item() == pytest.approx(np.sin(0.5))
     assert type(x.sin()) is tape.Tensor
+
+
+def test_a_training_step_is_one_call_with_the_change_of_its_weights():
+    w = tape.tensor([[0.5, -0.3], [0.2, 0.8]], requires_grad=True)
+    b = tape.tensor([0.1, -0.2], requires_grad=True)
+    data = tape.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]])
+
+    def train(steps):
+        for _ in range(steps):
+            w.grad = b.grad = None
+            loss = ((data @ w + b).tanh() - data).square().sum()
+            loss.backward()
+            with tape.no_grad():
+                w.sub_(w.grad * 0.1)
+                b.sub_(b.grad * 0.1)
+            loss.item()
+
+    train(1)  # makes the plans
+    with tape.compiled_backward(1, forward=True):
+        train(2)  # the first step's weights were not put off
+        before = tape.compiled_backward.stats()
+        train(5)
+        after = tape.compiled_backward.stats()
+        assert (after.hits - before.hits, after.compiles, len(deferred.structures)) == (5, before.compiles, 0)
+    found = w.tolist(), b.tolist()
+    with tape.no_grad():
+        w.copy_(tape.tensor([[0.5, -0.3], [0.2, 0.8]]))
+        b.copy_(tape.tensor([0.1, -0.2]))
+    train(8)
+    for mine, plain in zip(found, (w, b), strict=True):
+        np.testing.assert_allclose(mine, plain.tolist(), rtol=1e-4)

@@ -178,8 +178,6 @@ def _read(
     """
     if mode.watchers or mode.anomaly is not None:
         return "somebody watches"
-    if superseded and program is not None:
-        program.run()
     noted = Noted([0], [], {}, [], []) if program is None else program.read()
     key, inputs, places, _, uses = noted
     key.append(len(roots))
@@ -187,6 +185,7 @@ def _read(
     numbers: dict[Any, int] = {}
     held: list[Any] = []
     fills = targets is None or accumulating
+    changed = False
     donate = targets is None
     for node, output_nr in roots:
         number = numbers.setdefault(node, len(nodes))
@@ -224,6 +223,8 @@ def _read(
                         uses[value.number] += 1  # it is freed by the walk; or else the walk computes it
                     continue
                 value = value.computed()
+            if superseded and id(value) in superseded:
+                changed = True
             place = places.setdefault(id(value), len(inputs))
             if place == len(inputs):
                 inputs.append(value)
@@ -231,7 +232,7 @@ def _read(
     node = value = values = None  # they refer to what is counted
     if len(nodes) > MAX_NODES:
         return f"it has more than {MAX_NODES} nodes"
-    if superseded and not _unchanged(nodes):
+    if changed and ((program is not None and program.ops) or not _unchanged(nodes)):
         return "a value that it saved was changed in place"
     key.append(TARGETS)
     key.append(None if targets is None else accumulating)
