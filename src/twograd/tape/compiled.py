@@ -58,6 +58,12 @@ class compiled_backward(contextlib.ContextDecorator):
     ``create_graph``. The gradients are those of the plain walk up to rounding: the compiler fuses across ops. What was
     saved is freed when the call is done, not op by op, so its peak of memory is higher.
 
+    With ``forward`` ops are put off as well: called, they are only recorded, and the first to look at elements has all
+    of them done in one call; the walk back takes them into its own. So a loop that looks only at its loss is one call
+    for each step, its changes of the weights in place with it. Errors of shapes and dtypes come where an op is called.
+    A view of what was put off has it done, and ops are done at once where hooks pack what is saved, in inference mode
+    and inside of JAX's traces.
+
     A context manager and a decorator, for the thread that enters it.
     """
 
