@@ -15,7 +15,7 @@ import itertools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -291,7 +291,7 @@ class _Structure:
         def numbered(count):
             return [item if isinstance(item, tuple) else (item, 0) for item in itertools.islice(items, count)]
 
-        def joined(edges):
+        def joined(edges: Iterable[Any]) -> list[Any]:
             return [(unreached if i < 0 else nodes[i], output_nr) for i, output_nr in edges]
 
         root_edges = numbered(next(items))
