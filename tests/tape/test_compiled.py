@@ -358,19 +358,25 @@ def test_threads():
 WAYS = pytest.mark.parametrize("forward", [False, True], ids=["backward", "forward and backward"])
 
 
-def agree(seeds, forward):
-    """Programs whose walks are all compiled see what they see uncompiled."""
+def agree(seeds, forward, hooks=False):
+    """Programs whose walks are all compiled see what they see uncompiled, and their hooks are called alike."""
     for seed in seeds:
-        lines = program(seed, length=6)
-        seen, values, grads = run(tape, lines)
+        lines = program(seed, length=6, hooks=hooks)
+        seen, *true = run(tape, lines, hooks)
         for _ in range(2):
             with tape.compiled_backward(1, forward):
-                seen_now, values_now, grads_now = run(tape, lines)
+                seen_now, *found = run(tape, lines, hooks)
             assert seen_now == seen, f"seed {seed}"
-            for mine, true in zip([*values_now, *grads_now], [*values, *grads], strict=True):
-                assert (mine is None) == (true is None), f"seed {seed}"
+            calls, true_calls = found[2], true[2]
+            assert [number for number, _ in calls] == [number for number, _ in true_calls], f"seed {seed}"
+            pairs = [*zip(calls, true_calls, strict=True)]
+            for mine, expected in [
+                *((mine[1], expected[1]) for mine, expected in pairs),
+                *((x, y) for i in (0, 1, 3) for x, y in zip(found[i], true[i], strict=True)),
+            ]:
+                assert (mine is None) == (expected is None), f"seed {seed}"
                 if mine is not None:
-                    np.testing.assert_allclose(mine, true, rtol=1e-4, atol=1e-5, err_msg=f"seed {seed}")
+                    np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5, err_msg=f"seed {seed}")
     assert tape.compiled_backward.stats().hits > 2 * len(seeds)
 
 
@@ -384,7 +390,8 @@ def test_random_programs_are_the_same_compiled(forward):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_more_random_programs_are_the_same_compiled(forward):
-    agree(range(2, 22), forward)
+    agree(range(2, 16), forward)
+    agree(range(16, 26), forward, hooks=True)
 
 
 def changing(torch, seed, steps):
