@@ -1,6 +1,7 @@
 """Changes in place, versions and views, by the same statements on the tape and in PyTorch."""
 
 import gc
+import random
 
 import jax
 import jax.numpy as jnp
@@ -387,3 +388,79 @@ def test_random_programs_do_as_in_pytorch():
 @pytest.mark.filterwarnings("ignore")
 def test_more_random_programs_do_as_in_pytorch():
     agree(range(8, 150))
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_used_again_only_if_nobody_else_refers_to_it():
+    x = tape.ones(100_000, requires_grad=True)
+    kept = []
+
+    def changed(keep=None):
+        """Whether the new elements of ``x`` are where the old ones were; while somebody may keep these."""
+        kept[:] = [] if keep is None else [keep(x)]
+        was = x.array.unsafe_buffer_pointer()
+        with tape.no_grad():
+            x.mul_(2)
+        return x.array.unsafe_buffer_pointer() == was
+
+    changed()  # makes the plan
+    assert changed()
+    assert changed()
+    value, version = x[0].item(), x._version
+    for keep in (lambda x: x.array, tape.Tensor.detach, lambda x: x.view(-1), lambda x: x[:5], lambda x: (x * x).sum()):
+        assert not changed(keep)
+        kept.clear()
+        changed()
+    array = x.detach().numpy()
+    assert not changed()
+    assert array[0] == value * 2**10
+    del array
+    with tape.no_grad():
+        x.mul_(x)
+        x /= x
+    assert (x[0].item(), x._version) == (1, version + 13)
+    y = (x * x).sum()
+    changed()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_memory_of_others_is_left_alone():
+    raw = np.zeros(100_016, np.float32)
+    shared = raw[(-raw.ctypes.data % 64) // 4 :][:100_000]  # so aligned that JAX need not copy it
+    x = tape.Tensor(jax.device_put(shared, may_alias=True))
+    with tape.no_grad():
+        for _ in range(3):
+            x.add_(1)
+    assert x[0].item() == 3
+    assert not shared.any()
+
+
+@pytest.mark.slow
+def test_random_changes_of_large_tensors_do_as_in_pytorch():
+    torch = pytest.importorskip("torch")
+
+    def seen(m, seed):
+        draw = random.Random(seed)
+        xs = [m.ones(17_000) * float(i + 1) for i in range(3)]
+        with m.no_grad():
+            for _ in range(60):
+                x, other = draw.choice(xs), draw.choice([*xs, 0.5])
+                word = draw.choice(["add_", "mul_", "sub_", "sin_", "copy", "view", "detach", "forget"])
+                if word in ("add_", "mul_", "sub_"):
+                    getattr(x, word)(other if other is x or draw.random() < 0.5 else 0.5)
+                    x.clamp_(-3, 3)
+                elif word == "sin_":
+                    x.sin_()
+                elif word == "forget" and len(xs) > 3:
+                    xs.pop(draw.randrange(3, len(xs)))
+                elif len(xs) < 8:
+                    made = {"copy": lambda x: x * 1.0, "view": lambda x: x.view(-1), "detach": lambda x: x.detach()}
+                    xs.append(made.get(word, made["copy"])(x))
+        return [(x[0].item(), x[-1].item(), x._version) for x in xs]
+
+    for seed in range(40):
+        for mine, true in zip(seen(tape, seed), seen(torch, seed), strict=True):
+            assert mine == pytest.approx(true, rel=1e-4), f"seed {seed}"

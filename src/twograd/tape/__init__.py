@@ -15,6 +15,8 @@ from twograd.tape.anomaly import is_anomaly_check_nan_enabled as is_anomaly_chec
 from twograd.tape.anomaly import is_anomaly_enabled as is_anomaly_enabled
 from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches
+from twograd.tape.compiled import CompiledStats as CompiledStats
+from twograd.tape.compiled import compiled_backward as compiled_backward
 from twograd.tape.factories import arange as arange
 from twograd.tape.factories import as_tensor as as_tensor
 from twograd.tape.factories import empty as empty

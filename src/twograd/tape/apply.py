@@ -16,7 +16,8 @@ from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
-from twograd.tape.modes import Watched, mode
+from twograd.tape.deferred import Pending, Program, Value, elements_of, pending
+from twograd.tape.modes import Deferring, Level, Watched, deferring_to, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
@@ -75,6 +76,8 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         edges: list[Edge] = []
         for arg in args:
             if type(arg) is not Tensor:
+                if type(arg) is Pending and type(recording) is Deferring:
+                    return put_off(recording.level, args)
                 arg = _constant(function, arg)
                 if arg is None:
                     return _apply_structured(function, args, {})
@@ -89,7 +92,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 edges.append(edge)
         plan = find(tuple(key))
         if plan is None:
-            return unplanned(key, args, values)
+            return put_off(recording.level, args) if type(recording) is Deferring else unplanned(key, args, values)
         results = plan.forward(*values)
         if plan.positions is None:
             node = None
@@ -129,6 +132,59 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 return _retry_structured(function, args, {}, error)
         return record_watched(function, plan, operands) if watched else record(*args)
 
+    def put_off(level: Level, args: tuple[Any, ...]) -> Any:
+        """As ``record``, but the op is only noted, and done together with others when somebody looks."""
+        program: Program = mode.program  # pyright: ignore[reportAssignmentType]
+        key: list[Any] = [level, X64.value, MATMUL_PRECISION.value, DTYPE_PROMOTION.value]
+        values: list[Any] = []
+        edges: list[Edge] = []
+        at_once = False  # what is traced must not be looked at later
+        for arg in args:
+            kind = type(arg)
+            value = elements_of(arg) if kind is Pending else None
+            if type(value) is not Value or value.array is not None or value.program is not program:
+                if kind is not Tensor and kind is not Pending:
+                    arg = _constant(function, arg)
+                    if arg is None:
+                        return _apply_structured(function, args, {})
+                value = arg._data
+                at_once = at_once or isinstance(value, Tracer) or arg._inference
+            values.append(value)
+            key.append(value.aval)
+            edge = arg._edge
+            if edge is not None and level:
+                key.append(True)
+                edges.append(edge)
+        plan = find(tuple(key))
+        if plan is None or at_once or X64.value is not program.x64:
+            with deferring_to(None):
+                return record(*args)
+        results, node = program.put_off(plan, values, edges)
+        if plan.single:
+            return pending(results[0], None if node is None else (node, 0))
+        outputs: list[Tensor] = []
+        made = unflatten(plan, results, node, outputs)
+        for output in outputs:
+            output.__class__ = Pending
+        return made
+
+    def donating(*args: Any) -> Any:
+        """``record`` of operands that need no gradient, in the memory of the first's array, which is lost; None where
+        that cannot be."""
+        key: list[Any] = [False, X64.value, MATMUL_PRECISION.value, DTYPE_PROMOTION.value]
+        values: list[Any] = []
+        for arg in args:
+            operand = arg if type(arg) is Tensor else _constant(function, arg)
+            if operand is None:
+                return None
+            values.append(operand._data)
+            key.append(values[-1].aval)
+        plan = find(tuple(key))
+        if plan is None or plan.donating is None:
+            return None
+        return make_tensor(plan.donating(*values)[0], None)
+
+    record.donating = donating  # pyright: ignore[reportAttributeAccessIssue]
     record.plans = plans  # pyright: ignore[reportAttributeAccessIssue]
     _recorders.add(record)
     return record

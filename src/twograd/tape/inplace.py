@@ -5,10 +5,12 @@ What flows in: methods of Tensor that make a new one. What flows out: their twin
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from twograd.tape import methods
 from twograd.tape.apply import apply
@@ -80,6 +82,9 @@ OPERATORS = {
 EVERYTHING = frozenset({Ellipsis, (None, None, None)})  # x[:] is x itself, not a view of it, to item assignment
 
 
+DONATED_BYTES = 2**16  # below, looking costs more than it saves
+
+
 def in_place(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The twin of ``operation`` that changes its first Tensor, and returns it.
 
@@ -90,11 +95,29 @@ def in_place(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(operation)
     def changed(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(x, (*args, *kwargs.values()))
+        if mode.recording is False and not kwargs and hasattr(operation, "donating") and _may_donate(x, args):
+            result = operation.donating(x, *args)  # pyright: ignore[reportFunctionMemberAccess]
+            if result is not None:
+                return write(x, result)
         return write(x, operation(x, *args, **kwargs))
 
     changed.__name__ = f"{operation.__name__}_"
     changed.__doc__ = f"``{operation.__name__}`` in place."
     return changed
+
+
+def _may_donate(x: Tensor, args: tuple[Any, ...]) -> bool:
+    """Whether the memory of ``x`` can be used for its new elements: nobody else refers to its array (no view, no node,
+    no user), and it is so large that this pays."""
+    if type(x) is not Tensor or isinstance(x._data, Tracer) or x._data.nbytes < DONATED_BYTES:
+        return False
+    alias = x._alias
+    owners = 1
+    if alias is not None:
+        if alias.path is not None or alias.storage.array is not x._data or len(alias.storage.tensors()) != 1:
+            return False
+        owners = 2  # the Tensor and its storage
+    return sys.getrefcount(x._data) == owners + 1 and all(arg is not x for arg in args)
 
 
 for _name in NAMES:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from twograd.tape.deferred import Program
     from twograd.tape.node import Edge, Node
     from twograd.tape.tensor import Tensor
 
@@ -75,17 +76,27 @@ class Walk:
         return edge[0] in self._reached
 
 
+class Deferring(Watched):
+    """What a thread that puts ops off has for a level, for the same reason."""
+
+    __slots__ = ()
+
+
 class _Mode(threading.local):
     """``grad`` is False under ``no_grad``, ``inference`` is True in inference mode; ``watchers`` are the special modes,
-    the innermost last; ``views`` is what a change in place does to Tensors that share a storage. ``enabled`` (whether
-    this thread records) and ``recording`` (the granularity at which it does, or False, or either as Watched) follow
-    from them. ``walk`` is the innermost walk back under way; ``anomaly`` is set where anomalies are looked for."""
+    the innermost last; ``views`` is what a change in place does to Tensors that share a storage; ``compile_at`` is the
+    meeting of a structure at which its walk back is compiled, 0 for never; ``program`` is where ops are put off to, if
+    they are. ``enabled`` (whether this thread records) and ``recording`` (the granularity at which it does, or False,
+    or either as Watched) follow from them. ``walk`` is the innermost walk back under way; ``anomaly`` is set where
+    anomalies are looked for."""
 
     grad: bool = True
     inference: bool = False
     granularity: Granularity = "op"
     watchers: tuple[Watcher, ...] = ()
     views: Views = "rebase"
+    compile_at: int = 0
+    program: "Program | None" = None
     enabled: bool = True
     recording: Level | Watched = "op"
     walk: Walk | None = None
@@ -97,7 +108,8 @@ class _Mode(threading.local):
             setattr(self, name, state)
         self.enabled = self.grad and not self.inference
         level: Level = self.granularity if self.enabled else False
-        self.recording = Watched(level) if self.watchers else level
+        deferring = self.program is not None and self.granularity == "op" and not self.inference
+        self.recording = Watched(level) if self.watchers else Deferring(level) if deferring else level
 
 
 mode = _Mode()
@@ -112,6 +124,17 @@ def watched_by(*watchers: Watcher, instead_of: type[Watcher] | tuple[type[Watche
         yield
     finally:
         mode.set(watchers=previous)
+
+
+@contextlib.contextmanager
+def deferring_to(program: "Program | None") -> Iterator[None]:
+    """Inside, this thread puts its ops off to ``program``; with None it does them at once."""
+    previous = mode.program
+    mode.set(program=program)
+    try:
+        yield
+    finally:
+        mode.set(program=previous)
 
 
 class _GradMode:

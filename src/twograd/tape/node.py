@@ -91,6 +91,7 @@ class _Common:
     order: int
     edges: Sequence[Edge]
     own_pull: ClassVar[Callable[..., Any] | None] = None  # of a node that is not walked by its plan's pullback
+    pending_type: ClassVar[Any] = None  # of a class whose nodes wait for what they saved; see deferred.py
 
     def name(self) -> str:
         raise NotImplementedError
@@ -253,8 +254,10 @@ def shown(node: Any) -> Any:
 
     Only here, for attributes of objects of many classes are found more slowly; the recorder and the walk back see one.
     """
-    if type(node) is Node:
-        node.__class__ = _class_named(node.name().rpartition("::")[2])
+    kind = type(node)
+    if kind is Node or (kind.__base__ is Node and kind.pending_type is not None):
+        named = _class_named(node.name().rpartition("::")[2])
+        node.__class__ = named if kind is Node else kind.pending_type(named)
     return node
 
 

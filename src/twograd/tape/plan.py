@@ -57,10 +57,11 @@ class Plan:
         key = (with_ct, wanted, compiled)
         pull = self._pullbacks.get(key)
         if pull is None:
-            pull = self._pullbacks[key] = self._make_pullback(with_ct, wanted)
+            pull = self._make_pullback(with_ct, wanted)
             pull.__name__ = self.name.rpartition("::")[2].removesuffix("0")
             if compiled:
-                pull = self._pullbacks[key] = self._compile(pull, with_ct)
+                pull = self._compile(pull, with_ct)  # raises NoRule where a derivative is missing, now and next time
+            self._pullbacks[key] = pull
         return pull
 
     @functools.cached_property
@@ -149,6 +150,13 @@ class CompiledPlan(Plan):
     @functools.cached_property
     def relays(self) -> bool:
         return not self.compiles and sum(self.wanted) == 1
+
+    @functools.cached_property
+    def donating(self) -> Callable[..., list[Any]] | None:
+        """``forward`` in the memory of the first operand, which is lost; None if the result does not fit there."""
+        first, out = self.operand_avals[0], self.result_avals[0]
+        fits = self.single and (first.shape, first.dtype) == (out.shape, out.dtype)
+        return jax.jit(self.forward, donate_argnums=0) if fits else None
 
     def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
         return self._split.backward(saved, cts)

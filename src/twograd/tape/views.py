@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.tape.apply import apply, recorder
+from twograd.tape.deferred import Pending, take_over
 from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.node import Edge, rarely
 from twograd.tape.plan import node_name
@@ -164,6 +165,7 @@ def _attached(
     """``result``, from now on a view of ``x``; or, if that is one, of its base."""
     if result._inference is not x._inference:  # a view is what its base is
         result.__class__ = Tensor._in_inference if x._inference else Tensor
+    x._data  # noqa: B018 # it is computed, if it was put off: only then its storage knows it
     of = x._alias or alias_of(x)
     base = x if of.base is None else of.base
     start = of.path if base is x else of.start
@@ -268,6 +270,7 @@ def _check_unshared(x: Tensor, alias: Alias) -> None:
 def write(x: Tensor, result: Tensor) -> Tensor:
     """Puts ``result`` in the place of the elements and the history of ``x``, and of all that share them."""
     result = _fitting(x, result)
+    x._data  # noqa: B018 # what it showed is computed, if it was put off: a node may have saved it
     alias = alias_of(x)
     storage, base = alias.storage, alias.base
     node = result.grad_fn
@@ -282,6 +285,11 @@ def write(x: Tensor, result: Tensor) -> Tensor:
         if tracked:
             _move_history(x, result)
     supersede(storage, alias.counter, None if node is None else node.order)
+    tensors = storage.tensors()
+    if type(result) is Pending and type(x) is Tensor and alias.path is None and len(tensors) == 1:
+        storage.shown = []
+        take_over(x, result)
+        return x  # nobody watches, for else nothing is put off
     if whole is not None:
         storage.array = whole._data
     elif alias.path is None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from twograd.tape import compiled
 from twograd.tape.anomaly import detect_anomaly as detect_anomaly
 from twograd.tape.anomaly import set_detect_anomaly as set_detect_anomaly
 from twograd.tape.apply import apply
@@ -24,6 +25,7 @@ from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
 from twograd.tape.inference import inference_mode as inference_mode
 from twograd.tape.modes import enable_grad as enable_grad
+from twograd.tape.modes import mode
 from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled
 from twograd.tape.node import Edge, InputMetadata
@@ -117,8 +119,9 @@ def _walk(
     accumulating: bool = False,
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
+    walk = compiled.walk if mode.compile_at and not create_graph else backward_pass
     with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
-        return backward_pass(edges, cts, targets, keep, create_graph, accumulating)
+        return walk(edges, cts, targets, keep, create_graph, accumulating)
 
 
 def _tuple(tensors: Tensors) -> tuple[Differentiable, ...]:
