@@ -47,7 +47,7 @@ def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
     if name == "CopySlices":
         return "torch::autograd::CopySlices"
     if structure is not None:
-        along = structure[0] is not None
+        along = bool(structure) and structure[0] is not None
         table = ALONG_A_DIMENSION if along and name in ALONG_A_DIMENSION else VALUES_ALONG if along else OF_EVERYTHING
         if name in table:
             return table[name]
