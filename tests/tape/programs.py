@@ -1,6 +1,8 @@
-"""Random small programs with views, changes in place, detach and no_grad, for the tape and for PyTorch alike.
+"""Random small programs with views, changes in place, detach, no_grad and hooks, for the tape and for PyTorch alike.
 
-A program is a list of lines; each works on the Tensors made so far, ``env``, and may append one.
+A program is a list of lines; each works on the Tensors made so far, ``env``, and may append one. Those with hooks
+register them on Tensors and leaves (they scale a gradient, replace it, or only look at it), retain gradients, and save
+some values packed.
 """
 
 import contextlib
@@ -11,11 +13,16 @@ IN_PLACE = ("exp_", "sin_", "tanh_", "sigmoid_", "neg_", "cos_", "zero_", "squar
 BINARY = ("mul", "add", "sub")
 
 
-def program(seed, length=10):
+HOOKED = {"hook": 4, "leaf hook": 1, "retain": 3, "unhook": 1, "backward": 2}
+
+
+def program(seed, length=10, hooks=False):
     """The lines of a random program: pairs of a word and numbers that choose its operands."""
     draw = random.Random(seed)
     words = ["unary", "binary", "scale", "view", "in place", "binary in place", "set", "detach", "backward"]
     weights = [3, 3, 1, 7, 3, 4, 3, 1, 1]
+    if hooks:
+        words, weights = [*words, *HOOKED], [8, 8, 2, 5, 2, 3, 2, 1, 1, *HOOKED.values()]
     lines = []
     for _ in range(length):
         word = draw.choices(words, weights)[0]
@@ -61,13 +68,52 @@ def partner(env, ambiguous, x, a, b):
     return same[b % len(same)] if same and a % 4 else 0.5 + b % 3
 
 
-def step(env, line, ambiguous):
+class Hooks:
+    """Registers hooks that write down the gradients which they are given."""
+
+    def __init__(self):
+        self.calls = []
+        self.handles = []
+        self.retaining = set()
+
+    def register(self, x, number, how):
+        """A hook of ``x`` that looks, scales or replaces."""
+
+        def hook(grad):
+            self.calls.append((number, listed(grad)))
+            return [lambda: None, lambda: grad * 2.0, lambda: grad.clone().fill_(0.5), lambda: grad + 1.0][how % 4]()
+
+        self.handles.append(x.register_hook(hook))
+
+    def register_on_leaf(self, x, number, how):
+        """A hook called with the leaf and its ``.grad``, which some of them double."""
+
+        def hook(leaf):
+            self.calls.append((number, listed(leaf.grad)))
+            if how % 2:
+                leaf.grad.mul_(2.0)
+
+        self.handles.append(x.register_post_accumulate_grad_hook(hook))
+
+
+def listed(x):
+    return None if x is None else x.tolist()
+
+
+def packing(torch, line):
+    """Saves what the line saves as a copy, for some lines."""
+    if line[1][4] % 3:
+        return contextlib.nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
+
+
+def step(env, line, ambiguous, hooks, number):
     """Runs one line; returns the new Tensor or None. The Tensors at ``ambiguous`` are read as constants."""
     word, (a, b, c, d, _), _ = line
     x = env[a % len(env)]
     if word in ("unary", "binary", "scale") and a % len(env) in ambiguous:
         x = x.detach()
-    if word in ("in place", "binary in place", "set"):
+    if word in ("in place", "binary in place", "set", "hook", "leaf hook", "retain"):
         x.grad_fn  # noqa: B018 # else PyTorch takes a view for a leaf if its base got its history by a change
     match word:
         case "unary":
@@ -87,13 +133,26 @@ def step(env, line, ambiguous):
             x[(b % x.shape[0]) if x.ndim else ...] = partner(env, ambiguous, y, c, d)
         case "detach":
             return x.detach()
+        case "hook":
+            if a % len(env) not in ambiguous:
+                hooks.register(x, number, b)
+        case "leaf hook":
+            if a % len(env) not in ambiguous:
+                hooks.register_on_leaf(x, number, b)
+        case "retain":
+            if a % len(env) not in ambiguous:
+                x.retain_grad()
+                hooks.retaining.add(a % len(env))
+        case "unhook":
+            if hooks.handles:
+                hooks.handles[b % len(hooks.handles)].remove()
         case "backward":
             if x.requires_grad and a % len(env) not in ambiguous:
                 x.sum().backward(retain_graph=True)
     return None
 
 
-def run(torch, lines):
+def run(torch, lines, with_hooks=False):
     """What can be seen of a program: per line shapes, versions and an error, at the end all values and gradients.
 
     The program goes on after an error, as a user at a prompt would.
@@ -117,9 +176,11 @@ def run(torch, lines):
             seen.append((type(error).__name__, words(str(error))))
             return None
 
-    for line in lines:
-        with torch.no_grad() if line[2] else contextlib.nullcontext():
-            made = guarded(lambda line=line: step(env, line, ambiguous))
+    hooks = Hooks()
+    for number, line in enumerate(lines):
+        pack = packing(torch, line) if with_hooks else contextlib.nullcontext()
+        with torch.no_grad() if line[2] else contextlib.nullcontext(), pack:
+            made = guarded(lambda: step(env, line, ambiguous, hooks, number))  # noqa: B023 # called at once
         if made is not None:
             if line[0] == "view" and (line[2] or line[1][0] % len(env) in ambiguous):
                 ambiguous.add(len(env))
@@ -129,7 +190,8 @@ def run(torch, lines):
         guarded(lambda x=x: seen.append(x.requires_grad and x.grad_fn is not None))
         guarded(lambda x=x: x.sum().backward(retain_graph=True) if x.requires_grad and x.grad_fn is not None else None)
     values = [x.detach().tolist() for x in env]
-    return seen, values, [None if x.grad is None else x.grad.tolist() for x in leaves]
+    retained = [listed(env[i].grad) for i in sorted(hooks.retaining)]
+    return seen, values, [listed(x.grad) for x in leaves], hooks.calls, retained
 
 
 def words(text):

@@ -1,11 +1,14 @@
 """Hooks of Tensors, leaves and nodes beside PyTorch: when they are called, with what, and what they may return."""
 
 import gc
+import itertools
 import weakref
 
+import numpy as np
 import pytest
 
 from tape.both import both
+from tape.programs import program, run
 from twograd import tape
 
 
@@ -350,3 +353,38 @@ def test_hooks_keep_no_graph_alive():
         assert node() is None
     finally:
         gc.enable()
+
+
+# --- random programs --------------------------------------------------------------------------------------------------
+
+
+def agree(seeds):
+    """The hooks are called in PyTorch's order, with its gradients; all that can be seen afterwards is the same."""
+    torch = pytest.importorskip("torch")
+    called = 0
+    for seed in seeds:
+        lines = program(seed, length=12, hooks=True)
+        (seen, *ours), (expected, *theirs) = (run(m, lines, with_hooks=True) for m in (tape, torch))
+        if any("some elements of the input tensor" in str(line) for line in expected):
+            continue  # overlapping operands, which arrays that cannot change do not mind
+        assert seen == expected, f"seed {seed}"
+        calls, true_calls = ours[2], theirs[2]
+        assert [number for number, _ in calls] == [number for number, _ in true_calls], f"seed {seed}"
+        ours[2], theirs[2] = ([grad for _, grad in c] for c in (calls, true_calls))
+        called += len(calls)
+        for mine, true in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
+            assert (mine is None) == (true is None), f"seed {seed}"
+            if mine is not None:
+                np.testing.assert_allclose(mine, true, rtol=1e-3, atol=1e-5, err_msg=f"seed {seed}")
+    assert called > len(seeds)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_random_programs_with_hooks():
+    agree(range(12))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_many_random_programs_with_hooks():
+    agree(range(12, 2000))

@@ -26,6 +26,9 @@ Path = tuple[Any, Callable[..., Any], tuple[Any, ...]] | None
 """How a Tensor's elements are found: the path up to the last step, and that view function with its operands. None is
 the whole array."""
 
+Retained = tuple[Any] | None
+"""The gradient that a Tensor retains, if it does."""
+
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
     "{output} is at version {version}; expected version {expected} instead. Hint: {hint}"
@@ -109,10 +112,11 @@ class Alias:
 
     ``path`` leads from the storage's array to the Tensor's. ``base`` is the Tensor that it is a differentiable view of,
     by the steps of the path behind ``start``; None for one that is no view, or detached. ``refusal`` says why it must
-    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other.
+    not be changed in place, if so; ``retained`` has the gradient that the Tensor retains while its history is yet to be
+    found; ``in_row``, that its elements lie in the storage one behind the other.
     """
 
-    __slots__ = ("base", "counter", "in_row", "path", "refusal", "start", "storage")
+    __slots__ = ("base", "counter", "in_row", "path", "refusal", "retained", "start", "storage")
 
     def __init__(
         self,
@@ -131,6 +135,7 @@ class Alias:
         self.base = base
         self.start = start
         self.refusal = refusal
+        self.retained: Retained = None
 
 
 def alias_of(tensor: "Tensor") -> Alias:

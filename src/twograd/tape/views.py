@@ -20,9 +20,9 @@ import numpy as np
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.modes import enable_grad, mode, no_grad
-from twograd.tape.node import AccumulateGrad, rarely
+from twograd.tape.node import Edge, rarely
 from twograd.tape.plan import node_name
-from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
+from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, Retained, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -99,6 +99,8 @@ class Stale(Tensor):
             return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
             self._edge = _regenerated(alias)
+            _retain(self._edge, alias.retained)
+            alias.retained = None
         if _has(self, "_data") and _has(self, "_edge"):
             self.__class__ = self._fresh  # pyright: ignore[reportAttributeAccessIssue]
         return object.__getattribute__(self, name)
@@ -312,6 +314,7 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
+                other.retained = _take_retained(tensor._edge) or other.retained
                 del tensor._edge
             tensor.__class__ = tensor._stale
 
@@ -335,14 +338,22 @@ def _kind(dtype: Any) -> int:
 
 def _move_history(x: Tensor, result: Tensor) -> None:
     """The edge of ``result`` becomes that of ``x``; if its gradient was to be retained, the new one's is."""
-    edge, new = x._edge, result._edge
-    x._edge = new
-    if edge is None or new is None or isinstance(edge[0], AccumulateGrad) or edge[0].rare is None:
-        return
-    retained = edge[0].rare.retained
-    if retained is not None and edge[1] in retained:
-        rare = rarely(new[0])
-        rare.retained = {**(rare.retained or {}), new[1]: retained.pop(edge[1])}
+    retained = _take_retained(x._edge)
+    x._edge = result._edge
+    _retain(x._edge, retained)
+
+
+def _take_retained(edge: Edge | None) -> Retained:
+    """The gradient that an edge retains, which it no longer does."""
+    if edge is None or edge[0].rare is None or edge[1] not in (edge[0].rare.retained or ()):
+        return None
+    return (edge[0].rare.retained.pop(edge[1]),)
+
+
+def _retain(edge: Edge | None, retained: Retained) -> None:
+    if edge is not None and retained is not None:
+        rare = rarely(edge[0])
+        rare.retained = {**(rare.retained or {}), edge[1]: retained[0]}
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------
