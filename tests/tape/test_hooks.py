@@ -381,10 +381,10 @@ def agree(seeds):
 
 @pytest.mark.filterwarnings("ignore")
 def test_random_programs_with_hooks():
-    agree(range(12))
+    agree(range(6))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_many_random_programs_with_hooks():
-    agree(range(12, 2000))
+    agree(range(6, 1500))

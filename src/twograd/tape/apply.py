@@ -114,9 +114,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         level = key[0]
         watched = type(level) is Watched
         if watched:
-            while type(level) is Watched:
-                level = level.level
-            key[0] = level
+            key[0] = level = level.level
         operands = [
             arg if isinstance(arg, Tensor) else make_tensor(v, None) for arg, v in zip(args, values, strict=True)
         ]

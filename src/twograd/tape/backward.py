@@ -44,7 +44,7 @@ def backward_pass(
     Saved values are freed as the walk passes, unless ``retain_graph``; RuntimeError where they were freed before.
     """
     ct_env: dict[Node, list[Any]] = {}
-    ready: list[tuple[int, Node]] = []
+    ready: list[tuple[int, Any]] = []
     needed = None if targets is None else _leading_to(roots, targets)
     found: dict[Edge, Any] = {} if accumulating else dict.fromkeys(targets or ())
     ends = {node for node, _ in found}
@@ -64,7 +64,7 @@ def backward_pass(
         given.add(id(ct))
         return ct
 
-    def accumulate(edge, ct, order=None):
+    def add_up(edge, ct, order=None):
         node, output_nr = edge
         buffer = ct_env.get(node)
         if buffer is None:
@@ -86,8 +86,7 @@ def backward_pass(
         hooks.after_accumulation(leaf)
         return ()
 
-    if leaves_with_hooks:
-        accumulate = hooks.eagerly(accumulate, roots, needed, ends)
+    accumulate = hooks.eagerly(add_up, roots, needed, ends) if leaves_with_hooks else add_up
     for edge, ct in zip(roots, cts, strict=True):
         accumulate(edge, ct)
     mode.walk, outer = Walk(roots, needed), mode.walk
@@ -97,7 +96,7 @@ def backward_pass(
             out_cts = ct_env.pop(node)
             if ends and node in ends:
                 out_cts = [settled(ct) for ct in out_cts]
-                last = not any(next_node in needed for next_node, _ in node.edges)
+                last = not any(next_node in (needed or ()) for next_node, _ in node.edges)
                 if last and node.rare is not None:
                     out_cts = hooks.at_end(node, out_cts, create_graph, given)
                 found.update(((node, i), owned(ct)) for i, ct in enumerate(out_cts) if (node, i) in found)

@@ -68,7 +68,7 @@ def around(
     return visit(node, cts, keep, needed)
 
 
-def at_end(node: Node | AccumulateGrad, cts: Sequence[Any], recorded: bool, shown: set[int]) -> Sequence[Any]:
+def at_end(node: Node | AccumulateGrad, cts: Sequence[Any], recorded: bool, shown: set[int]) -> list[Any]:
     """The cotangents of a node that is not walked, because they are what was asked for, after its results' hooks."""
     grads = _of_tensors(node, _as_grads(cts[: node.num_outs]))
     return [*_as_cts(grads, recorded, shown), *cts[node.num_outs :]]

@@ -397,7 +397,7 @@ def _along(function: Callable[..., Any], axis: Any, *extra: tuple[str, Any]) -> 
     def along(x):
         return function(x, axis=axis, **dict(extra))
 
-    along.structure = (axis,)  # pyright: ignore[reportFunctionMemberAccess] # of which its node's name depends
+    along.structure = (axis,)  # pyright: ignore[reportAttributeAccessIssue] # the name of its node depends on it
     return along
 
 

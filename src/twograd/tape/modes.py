@@ -42,8 +42,8 @@ class Watched:
 
     __slots__ = ("level",)
 
-    def __init__(self, level: Level):
-        self.level: Level = level
+    def __init__(self, level: "Level | Watched"):
+        self.level: Level = level.level if isinstance(level, Watched) else level
 
     def __bool__(self) -> bool:
         return self.level is not False

@@ -188,7 +188,7 @@ class Node(_Common):
     def _input_metadata(self) -> list[InputMetadata]:
         return [InputMetadata(aval.shape, aval.dtype) for aval in self.plan.result_avals[: self.num_outs]]
 
-    def source(self, position: int) -> Edge | tuple[None, int]:
+    def source(self, position: int) -> "tuple[Node | None, int]":
         """The edge of what is at ``position`` among the operands and results."""
         operands = self.operand_edges
         return operands[position] if position < len(operands) else (self, position - len(operands))

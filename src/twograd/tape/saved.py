@@ -219,7 +219,7 @@ def read_saved(node: Node, i: int) -> Tensor:
     if leaf is not None and leaf._data is data and not packed:
         return leaf
     tracked = node_before is not None and carries_gradient(data.aval)
-    return make_tensor(data, (node_before, output_nr) if tracked else None)
+    return make_tensor(data, (node_before, output_nr) if tracked else None)  # pyright: ignore[reportArgumentType]
 
 
 def _getattr(node: Node, name: str) -> Any:
@@ -245,6 +245,6 @@ def _saved_tensors(node: Node) -> tuple[Tensor, ...]:
 
 
 ShownNode.__getattr__ = _getattr  # pyright: ignore[reportAttributeAccessIssue]
-ShownNode.__dir__ = _dir
+ShownNode.__dir__ = _dir  # pyright: ignore[reportAttributeAccessIssue]
 Node.saved_names = property(lambda node: saved_names(node.plan), doc="The names of ``saved_tensors``.")  # pyright: ignore
 Node.saved_tensors = property(_saved_tensors)  # pyright: ignore[reportAttributeAccessIssue]

@@ -54,7 +54,7 @@ class Tensor:
         self._edge = None
         self._alias = None
         if mode.inference:
-            self.__class__ = self._in_inference
+            self.__class__ = self._in_inference  # pyright: ignore[reportAttributeAccessIssue]
         if requires_grad:
             self.requires_grad = True
 

@@ -345,9 +345,8 @@ def _move_history(x: Tensor, result: Tensor) -> None:
 
 def _take_retained(edge: Edge | None) -> Retained:
     """The gradient that an edge retains, which it no longer does."""
-    if edge is None or edge[0].rare is None or edge[1] not in (edge[0].rare.retained or ()):
-        return None
-    return (edge[0].rare.retained.pop(edge[1]),)
+    retained = None if edge is None or edge[0].rare is None else edge[0].rare.retained
+    return (retained.pop(edge[1]),) if edge is not None and retained and edge[1] in retained else None
 
 
 def _retain(edge: Edge | None, retained: Retained) -> None:

@@ -20,7 +20,7 @@ from twograd.tape.apply import apply
 from twograd.tape.chain import settled
 from twograd.tape.hooks import as_tensor
 from twograd.tape.modes import mode, no_grad
-from twograd.tape.node import Edge, Node, Rare
+from twograd.tape.node import Node, Rare
 from twograd.tape.plan import Plan
 from twograd.tape.saved import read_saved
 from twograd.tape.storage import Alias, Refusal, alias_of
@@ -109,7 +109,7 @@ class FunctionNode(Node, FunctionCtx):
             found.insert(i, None)
         return tuple(found)
 
-    def source(self, position: int) -> Edge | tuple[None, int]:
+    def source(self, position: int) -> tuple[Node | None, int]:
         return (None, 0) if position == CONSTANT else super().source(position)
 
     def save(self, args: Sequence[Any], outputs: Sequence[Any]) -> None:

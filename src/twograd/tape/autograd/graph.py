@@ -95,7 +95,7 @@ def register_multi_grad_hook(
 
     if mode == "any":
         tensors = [tensor for tensor in tensors if tensor.requires_grad]
-    edges = [get_gradient_edge(tensor) for tensor in tensors]
+    edges: list[Any] = [get_gradient_edge(tensor) for tensor in tensors]
     return _Handles([register_hook(tensor, hook_of(i)) for i, tensor in enumerate(tensors)])
 
 
