@@ -102,7 +102,7 @@ def backward_pass(
                 found.update(((node, i), owned(ct)) for i, ct in enumerate(out_cts) if (node, i) in found)
                 if last:
                     continue  # what is asked for is found here, not behind: this node keeps what it saved
-            visit = accumulate_grad if type(node) is AccumulateGrad else pull
+            visit: Callable[..., Any] = accumulate_grad if type(node) is AccumulateGrad else pull
             if node.rare is None:
                 in_cts = visit(node, out_cts, retain_graph, needed)
             else:
