@@ -24,6 +24,7 @@ from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
 from twograd.tape.inference import inference_mode as inference_mode
 from twograd.tape.modes import enable_grad as enable_grad
+from twograd.tape.modes import mode
 from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled
 from twograd.tape.node import Edge, InputMetadata
@@ -117,8 +118,12 @@ def _walk(
     accumulating: bool = False,
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
-    with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
+    before = mode.grad
+    mode.set(grad=create_graph)  # for hooks, and the code of users' own Functions
+    try:
         return backward_pass(edges, cts, targets, keep, create_graph, accumulating)
+    finally:
+        mode.set(grad=before)
 
 
 def _tuple(tensors: Tensors) -> tuple[Differentiable, ...]:
