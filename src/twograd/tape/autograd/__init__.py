@@ -120,8 +120,12 @@ def _walk(
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
     walk = compiled.walk if mode.compile_at and not create_graph else backward_pass
-    with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
+    before = mode.grad
+    mode.set(grad=create_graph)  # for hooks, and the code of users' own Functions
+    try:
         return walk(edges, cts, targets, keep, create_graph, accumulating)
+    finally:
+        mode.set(grad=before)
 
 
 def _tuple(tensors: Tensors) -> tuple[Differentiable, ...]:
