@@ -113,7 +113,7 @@ def backward_pass(
             visit: Callable[..., Any] = accumulate_grad if type(node) is AccumulateGrad else pull
             if node.rare is None:
                 in_cts = visit(node, out_cts, retain_graph, needed)
-            elif batched:
+            elif batched and (node.own_pull is not None or hooks.called_at(node)):
                 in_cts = _row_by_row(partial(one_entry, node), out_cts)
             else:
                 visit = visit if node.own_pull is None else own_pull
@@ -176,7 +176,7 @@ def _row_by_row(call: Callable[[list[Any]], Sequence[Any]], cts: Sequence[Any]) 
     size = next(ct.shape[0] for ct in cts if ct is not None)
     if size == 0:
         return call(cts)
-    rows = [call([None if ct is None else ct[i] for ct in cts]) for i in range(size)]
+    rows = [[settled(ct) for ct in call([None if ct is None else ct[i] for ct in cts])] for i in range(size)]
     stack = partial(apply, _stack) if any(isinstance(ct, Tensor) for ct in cts) else _stack
     return [None if column[0] is None else stack(list(column)) for column in zip(*rows, strict=True)]
 

@@ -11,7 +11,7 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._arguments import argument_positions, check_callable, check_differentiable, check_scalar, zero_gradient
 from twograd.rules import carries_gradient
-from twograd.tape.gradients import grad as gradients_of
+from twograd.tape import autograd
 from twograd.tape.modes import enable_grad, is_grad_enabled
 from twograd.tape.tensor import Tensor, as_array
 
@@ -64,7 +64,7 @@ def _gradients(value: Any, variables: dict[int, list[Tensor]], nested: bool) -> 
     inputs = [leaf for leaves in variables.values() for leaf in leaves if leaf.requires_grad]
     if not inputs or not isinstance(value, Tensor) or not value.requires_grad:
         return {i: list(map(_zeros, leaves)) for i, leaves in variables.items()}
-    found = iter(gradients_of(value, inputs, create_graph=nested, allow_unused=True))
+    found = iter(autograd.grad(value, inputs, create_graph=nested, allow_unused=True))
     gradients = {i: [next(found) if leaf.requires_grad else None for leaf in leaves] for i, leaves in variables.items()}
     return {
         i: [_zeros(x) if g is None else g for x, g in zip(variables[i], gradients[i], strict=True)] for i in variables

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from twograd.tape import gradients
+from twograd.tape import autograd
 from twograd.tape.apply import SCALARS, apply, recorder
 from twograd.tape.tensor import Tensor
 from twograd.tape.views import can_view, view, views
@@ -887,5 +887,5 @@ def backward(
     create_graph: bool = False,
     inputs=None,
 ) -> None:
-    """Accumulates this Tensor's gradients into the leaves; see :func:`twograd.tape.gradients.backward`."""
-    gradients.backward(self, gradient, retain_graph, create_graph, inputs)
+    """Accumulates this Tensor's gradients into the leaves; see :func:`twograd.tape.autograd.backward`."""
+    autograd.backward(self, gradient, retain_graph, create_graph, inputs)

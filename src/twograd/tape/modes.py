@@ -65,7 +65,7 @@ class Walk:
 
     def __init__(self, roots: "Sequence[Edge]", needed: "set[Node] | None"):
         self._roots = roots
-        self._needed = needed
+        self.needed = needed
 
     @functools.cached_property
     def _reached(self) -> "set[Node]":
@@ -73,7 +73,7 @@ class Walk:
         stack = [node for node, _ in self._roots]
         while stack:
             node = stack.pop()
-            if node not in reached and (self._needed is None or node in self._needed):
+            if node not in reached and (self.needed is None or node in self.needed):
                 reached.add(node)
                 stack.extend(next_node for next_node, _ in node.edges)
         return reached
