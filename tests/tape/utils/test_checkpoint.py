@@ -185,7 +185,8 @@ def peak(n, segments, reentrant):
     def layer(x):
         nonlocal most
         y = x.sin()
-        alive[id(y._data)] = weakref.ref(y._data, lambda _, key=id(y._data): alive.pop(key, None))
+        key = id(y._data)
+        alive[key] = weakref.ref(y._data, lambda _: alive.pop(key, None))
         most = max(most, len(alive))
         return y
 

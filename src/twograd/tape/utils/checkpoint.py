@@ -116,7 +116,7 @@ def checkpoint(
     frame = _Frame(function, args, kwargs, again, preserve_rng_state, logs)
     frame.early_stop = early_stop if _Settings.early_stop is None else _Settings.early_stop
     frame.check = determinism_check != "none"
-    with _Hidden(frame), watched_by(*logs[:1]), first:
+    with saved_tensors_hooks(frame.hide, frame.show), watched_by(*logs[:1]), first:
         results = function(*args, **kwargs)
     frame.complete = True
     return results
@@ -210,7 +210,7 @@ class _Frame:
 
     def _run(self) -> dict[int, Tensor]:
         """Runs the function again, and returns what it saves."""
-        saved = _Collected(self)
+        again = _SecondRun(self)
         args = [arg() for arg in self.args]
         for log in self.logs[1:]:
             log.ops.clear()
@@ -218,27 +218,27 @@ class _Frame:
             _rng_from(self.rng_state),
             granularity(self.level),
             enable_grad(),
-            saved,
+            saved_tensors_hooks(again.collect, lambda tensor: tensor),
             watched_by(*self.logs[1:]),
             self.context,
             contextlib.suppress(_Stop),
         ):
             self.function(*args, **self.kwargs)
-        if not saved.inner_walk:
-            self._compare(saved)
-        return saved.found
+        if not again.inner_walk:
+            self._compare(again)
+        return again.found
 
-    def _compare(self, saved: "_Collected") -> None:
-        if saved.count != len(self.places):
+    def _compare(self, again: "_SecondRun") -> None:
+        if again.count != len(self.places):
             raise self.error(
                 "A different number of tensors was saved during the original forward and recomputation.\n"
                 f"Number of tensors saved during forward: {len(self.places)}\n"
-                f"Number of tensors saved during recomputation: {saved.count}."
+                f"Number of tensors saved during recomputation: {again.count}."
             )
         different = [
             f"tensor at position {i}:\nsaved metadata: {_metadata(*self.types[i])}\n"
             f"recomputed metadata: {_metadata(x.shape, x.dtype)}\n"
-            for i, x in saved.found.items()
+            for i, x in again.found.items()
             if self.types[i] != (x.shape, x.dtype)
         ]
         if self.check and different:
@@ -257,24 +257,16 @@ class _Frame:
         )
 
 
-class _Hidden(saved_tensors_hooks):
-    """The hooks of the first run: nothing is kept."""
-
-    def __init__(self, frame: _Frame):
-        super().__init__(frame.hide, frame.show)
-
-
-class _Collected(saved_tensors_hooks):
-    """The hooks of a second run: what somebody may still ask for is collected, in ``found``."""
+class _SecondRun:
+    """What is saved as the function runs again: what somebody may still ask for is collected, in ``found``."""
 
     def __init__(self, frame: _Frame):
         self.found: dict[int, Tensor] = {}
         self.count = 0
         self.inner_walk = False  # the first run is not over: it walks back through what it has done itself
         self._frame = frame
-        super().__init__(self._collect, lambda tensor: tensor)
 
-    def _collect(self, tensor: Tensor) -> Tensor:
+    def collect(self, tensor: Tensor) -> Tensor:
         frame, i = self._frame, self.count
         tensor = make_tensor(tensor._data, None)
         self.count += 1
