@@ -11,6 +11,7 @@ from twograd.tape.hooks import register_hook
 from twograd.tape.modes import Walk, no_grad
 from twograd.tape.modes import mode as thread
 from twograd.tape.node import GradientEdge as GradientEdge
+from twograd.tape.node import Node as Node
 from twograd.tape.node import RemovableHandle, shown
 from twograd.tape.saved import SavedTensor as SavedTensor
 from twograd.tape.saved import allow_mutation_on_saved_tensors as allow_mutation_on_saved_tensors
