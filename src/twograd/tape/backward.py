@@ -5,6 +5,7 @@ leaves or returned. Read :func:`backward_pass`; ``graph/transform.py`` has its t
 What happens at a node with hooks is in ``hooks.py``.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from heapq import heappop, heappush
@@ -24,6 +25,8 @@ from twograd.tape.node import AccumulateGrad, Edge, Node, leaves_with_hooks
 from twograd.tape.saved import unpacked
 from twograd.tape.storage import check_versions, superseded
 from twograd.tape.tensor import Tensor, make_tensor
+
+_accumulating = threading.RLock()  # walks of several threads may come to the same leaf
 
 
 def backward_pass(
@@ -84,7 +87,8 @@ def backward_pass(
         """The walk of a leaf's node: to ``.grad``, where it ends."""
         ct = settled(cts[0])
         if ct is not None:
-            leaf.grad = added(leaf.grad, owned(ct) if leaf.grad is None else ct)
+            with _accumulating:
+                leaf.grad = added(leaf.grad, owned(ct) if leaf.grad is None else ct)
         hooks.after_accumulation(leaf)
         return ()
 
