@@ -174,7 +174,7 @@ def _take_saved(node: Node, keep: bool) -> Sequence[Any]:
     return saved
 
 
-def _row_by_row(call: Callable[[list[Any]], Sequence[Any]], cts: Sequence[Any]) -> Sequence[Any]:
+def _row_by_row(call: Callable[..., Sequence[Any]], cts: Sequence[Any]) -> Sequence[Any]:
     """What ``call`` returns for each entry of the cotangents' leading axis, stacked: hooks get one entry at a time."""
     cts = [settled(ct) for ct in cts]
     size = next(ct.shape[0] for ct in cts if ct is not None)

@@ -10,6 +10,7 @@ returned has a history only with ``create_graph``. Where an output does not depe
 with ``strict``, a RuntimeError.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -180,9 +181,14 @@ def _each_row(y: Tensor, xs: tuple[Tensor, ...], i: int, create_graph: bool, str
 def _all_rows(y: Tensor, xs: tuple[Tensor, ...], i: int, create_graph: bool, strict: bool) -> tuple[Tensor, ...]:
     found = _grad((y,), xs, (Tensor(_basis(y)),), create_graph, retain_graph=True, is_grads_batched=True)
     return tuple(
-        Tensor(jnp.zeros((*y.shape, *x.shape), x.dtype)) if g is None else g.reshape(*y.shape, *x.shape)
+        Tensor(jnp.zeros((*y.shape, *x.shape), x.dtype)) if g is None else apply(_shaped((*y.shape, *x.shape)), g)
         for g, x in zip(found, xs, strict=True)
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _shaped(shape: tuple[int, ...]) -> Function:
+    return lambda x: x.reshape(shape)
 
 
 def _forward_jacobian(func: Function, inputs: Tensors, strict: bool, vectorize: bool) -> Any:
@@ -223,6 +229,7 @@ def _basis(x: Tensor) -> jax.Array:
     return jnp.eye(x._data.size, dtype=x.dtype).reshape(x._data.size, *x.shape)
 
 
+@functools.lru_cache(maxsize=1024)
 def _stacked(shape: tuple[int, ...]) -> Function:
     def stack(rows: Sequence[Any]) -> Any:
         return jnp.stack(rows).reshape(*shape, *rows[0].shape)

@@ -464,8 +464,8 @@ def _fast(func: Function, func_out: Any, tensors: Tensors, outputs: Tensors, opt
     vs = [np.ones(1)] * len(outputs) if options.forward else [_random(rng, y) for y in outputs]
     numerical = []
     for (j, x), pair in zip(wanted, directions, strict=True):
-        steps = [options.eps * u.reshape(x.shape) for u in pair]
-        found = _directional(func, tensors, j, *steps, options)
+        real, imaginary = (options.eps * u.reshape(x.shape) for u in pair)
+        found = _directional(func, tensors, j, real, imaginary, options)
         if not outputs and any(np.any(np.abs(jvp) > options.nondet_tol) for jvp in found):
             raise GradcheckError("Numerical gradient for function expected to be zero")
         numerical.append([n for y, n in zip(func_out, found, strict=True) if y.requires_grad])
@@ -484,7 +484,7 @@ def _fast(func: Function, func_out: Any, tensors: Tensors, outputs: Tensors, opt
                 a, n = pushed[i].ravel(), numerical[j][i]
             else:
                 vj = pulled[i][j][:, 0]
-                a = vj.real @ u + 1j * (vj.imag @ ui) if _is_complex(x) else vj @ u
+                a = np.real(vj) @ u + 1j * (np.imag(vj) @ ui) if _is_complex(x) else vj @ u
                 n = v @ numerical[j][i]
             size = (u.sum() + ui.sum() if _is_complex(x) else u.sum()) * (1.0 if options.forward else v.sum())
             if not np.allclose(a, n, options.rtol, options.atol * float(np.abs(size))):

@@ -18,7 +18,7 @@ from typing import Any
 from twograd.tape.autograd.function import Function
 from twograd.tape.factories import get_rng_state, set_rng_state
 from twograd.tape.gradients import backward
-from twograd.tape.modes import Walk, Watcher, enable_grad, granularity, mode, no_grad, watched_by
+from twograd.tape.modes import Granularity, Walk, Watcher, enable_grad, granularity, mode, no_grad, watched_by
 from twograd.tape.saved import Packed, saved_tensors_hooks
 from twograd.tape.storage import modified, superseded
 from twograd.tape.tensor import Tensor, make_tensor
@@ -190,7 +190,7 @@ class _Frame:
         self.function, self.kwargs, self.context, self.logs = function, kwargs, context, logs
         self.args = [_kept(arg) if isinstance(arg, Tensor) else (lambda arg=arg: arg) for arg in args]
         self.rng_state = get_rng_state() if preserve_rng_state else None
-        self.level = mode.granularity
+        self.level: Granularity = mode.granularity
         self.places: list[weakref.ref[_Place]] = []
         self.types: list[tuple[Any, Any]] = []
         self.again: weakref.WeakKeyDictionary[Walk, dict[int, Tensor]] = weakref.WeakKeyDictionary()
