@@ -1,8 +1,8 @@
 """Memory of a chain of layers with checkpoints: the most bytes alive at once, by the number of layers.
 
-A chain of n layers saves n values. Cut into sqrt(n) checkpoints it needs about as many for the inputs of these and for
-the one that is computed again, so its peak grows as sqrt(n), for one more forward pass (Chen et al. 2016, "Training
-Deep Nets with Sublinear Memory Cost"). Bytes are those of the arrays that layers make, from the moment that an array is made
+A chain of n layers saves n values. Cut into sqrt(n) checkpoints it needs about as many for the inputs of these, and for
+the one that is computed again: its peak grows as sqrt(n), for one more forward pass (Chen et al. 2016, "Training Deep
+Nets with Sublinear Memory Cost"). Bytes are those of the arrays that layers make, from when an array is made
 until it dies, so the peak is exact and does not depend on the machine. Run: python benchmarks/bench_tape_checkpoint.py
 """
 
