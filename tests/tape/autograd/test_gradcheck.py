@@ -68,7 +68,7 @@ def test_right_gradients_pass(fast_mode):
     assert x._version == 0
 
 
-@pytest.mark.parametrize("fast_mode", [False, True])
+@pytest.mark.parametrize("fast_mode", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_complex_inputs_and_outputs(fast_mode):
     z = tape.tensor(np.array([1.0 + 2.0j, -0.5j + 0.25]), requires_grad=True)
     x = double([0.5, -1.0])
@@ -139,7 +139,7 @@ def test_a_wrong_tangent():
         gradcheck(lambda x: tape.apply(f, x), x, check_forward_ad=True, check_backward_ad=False)
 
 
-@pytest.mark.parametrize("fast_mode", [False, True])
+@pytest.mark.parametrize("fast_mode", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_kinks(fast_mode):
     """ReLU's difference at 0 is one half, its derivative here 0; Caffe's checker leaves such elements out."""
     x = double(NEAR_ZERO)
