@@ -72,7 +72,8 @@ def flat(m, value):
 @pytest.mark.parametrize(
     "options",
     [pytest.param({}, marks=pytest.mark.slow), pytest.param({"create_graph": True}, marks=pytest.mark.slow),
-     pytest.param({"vectorize": True}, marks=pytest.mark.slow), {"vectorize": True, "create_graph": True}, {"vectorize": True, "strategy": "forward-mode"}],
+     pytest.param({"vectorize": True}, marks=pytest.mark.slow),
+     {"vectorize": True, "create_graph": True}, {"vectorize": True, "strategy": "forward-mode"}],
     ids=str,
 )  # fmt: skip
 def test_jacobians(options):
