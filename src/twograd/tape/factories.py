@@ -132,7 +132,8 @@ def drawing_from(key: jax.Array | None, traced: bool) -> Iterator[None]:
 
 def get_rng_state() -> Tensor:
     """Where this thread's random numbers stand."""
-    return Tensor(jnp.array([_generator.seed, _generator.drawn]))
+    with jax.ensure_compile_time_eval():
+        return Tensor(jnp.array([_generator.seed, _generator.drawn]))
 
 
 def set_rng_state(state: Tensor) -> None:
