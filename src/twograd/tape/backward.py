@@ -54,7 +54,7 @@ def backward_pass(
     found: dict[Edge, Any] = {} if accumulating else dict.fromkeys(targets or ())
     ends = {node for node, _ in found}
     sum_of = (lambda x, y: apply(lax.add, x, y)) if on_tensors else chain.add
-    pull = partial(_recorded_pull if on_tensors else _pull, batched=batched)
+    pull: Callable[..., Sequence[Any]] = partial(_recorded_pull if on_tensors else _pull, batched=batched)
     own_pull = partial(_own_pull, on_tensors)
     if mode.anomaly is not None:
         pull, own_pull = anomaly.checked(pull), anomaly.checked(own_pull)
