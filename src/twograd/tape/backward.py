@@ -110,11 +110,11 @@ def backward_pass(
                 last = not any(next_node in (needed or ()) for next_node, _ in node.edges)
                 if last and node.rare is not None:
                     end = partial(hooks.at_end, node, recorded=on_tensors, shown=given)
-                    out_cts = _row_by_row(end, out_cts) if batched else end(out_cts)
+                    out_cts = list(_row_by_row(end, out_cts) if batched else end(out_cts))
                 found.update(((node, i), owned(ct)) for i, ct in enumerate(out_cts) if (node, i) in found)
                 if last:
                     continue  # what is asked for is found here, not behind: this node keeps what it saved
-            visit: Callable[..., Any] = accumulate_grad if type(node) is AccumulateGrad else pull
+            visit: Any = accumulate_grad if type(node) is AccumulateGrad else pull
             if node.rare is None:
                 in_cts = visit(node, out_cts, retain_graph, needed)
             elif batched and (node.own_pull is not None or hooks.called_at(node)):
