@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twograd.tape import autograd as autograd
 from twograd.tape import inplace as inplace
 from twograd.tape import methods as methods
+from twograd.tape import utils as utils
 from twograd.tape.anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
 from twograd.tape.anomaly import is_anomaly_enabled as is_anomaly_enabled
 from twograd.tape.apply import apply as apply
@@ -23,6 +24,7 @@ from twograd.tape.factories import empty as empty
 from twograd.tape.factories import eye as eye
 from twograd.tape.factories import full as full
 from twograd.tape.factories import full_like as full_like
+from twograd.tape.factories import get_rng_state as get_rng_state
 from twograd.tape.factories import linspace as linspace
 from twograd.tape.factories import manual_seed as manual_seed
 from twograd.tape.factories import ones as ones
@@ -32,6 +34,7 @@ from twograd.tape.factories import rand_like as rand_like
 from twograd.tape.factories import randint as randint
 from twograd.tape.factories import randn as randn
 from twograd.tape.factories import randn_like as randn_like
+from twograd.tape.factories import set_rng_state as set_rng_state
 from twograd.tape.factories import tensor as tensor
 from twograd.tape.factories import zeros as zeros
 from twograd.tape.factories import zeros_like as zeros_like

@@ -130,6 +130,17 @@ def drawing_from(key: jax.Array | None, traced: bool) -> Iterator[None]:
             _generator.drawn = drawn
 
 
+def get_rng_state() -> Tensor:
+    """Where this thread's random numbers stand."""
+    with jax.ensure_compile_time_eval():
+        return Tensor(jnp.array([_generator.seed, _generator.drawn]))
+
+
+def set_rng_state(state: Tensor) -> None:
+    """Goes on from where ``get_rng_state`` was called."""
+    _generator.seed, _generator.drawn = state.tolist()
+
+
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Standard normal numbers."""
     return _random(jax.random.normal, size, dtype, requires_grad)

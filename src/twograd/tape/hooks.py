@@ -56,7 +56,7 @@ def around(
     keep, is added to ``shown``.
     """
     rare = rarely(node)
-    if rare.tensor_hooks or rare.retained or rare.prehooks or rare.posthooks or rare.accumulated:
+    if called_at(node):
         grads = _before_node(node, _of_tensors(node, _as_grads(cts[: node.num_outs])))
         in_cts = visit(node, [*_as_cts(grads, recorded, shown), *cts[node.num_outs :]], keep, needed)
         if rare.posthooks:
@@ -66,6 +66,14 @@ def around(
             in_cts = _as_cts(_unaligned(node, in_grads), recorded, shown)
         return in_cts
     return visit(node, cts, keep, needed)
+
+
+def called_at(node: Node | AccumulateGrad) -> bool:
+    """Whether there is anything to do at a node but to walk it."""
+    rare = node.rare
+    return rare is not None and bool(
+        rare.tensor_hooks or rare.retained or rare.prehooks or rare.posthooks or rare.accumulated
+    )
 
 
 def at_end(node: Node | AccumulateGrad, cts: Sequence[Any], recorded: bool, shown: set[int]) -> list[Any]:

@@ -22,7 +22,12 @@ Views = Literal["rebase", "error"]
 
 
 class Watcher:
-    """A special mode: what it is told of while it is on. Each method does nothing unless a subclass overrides it."""
+    """A special mode: what it is told of while it is on. Each method does nothing unless a subclass overrides it.
+
+    ``pulls_on_tensors`` says that the walk back must work on Tensors, so that it is told of what that computes too.
+    """
+
+    pulls_on_tensors = False
 
     def node_made(self, node: "Node", saved_from: "Sequence[Tensor]") -> None:
         """A node was made; ``saved_from`` has the operand or result that each of ``node.saved`` is."""
@@ -32,6 +37,9 @@ class Watcher:
 
     def function_done(self, function: Any, ctx: Any, args: Sequence[Any], outputs: Sequence[Any]) -> None:
         """The custom ``autograd.Function`` was applied; ``ctx`` has what it keeps."""
+
+    def saved_read(self, node: "Node", i: int, tensor: "Tensor") -> None:
+        """``tensor`` was made of the ``i``-th value that ``node`` saved, for a walk back or its user."""
 
     def written(self, x: "Tensor", result: "Tensor") -> None:
         """A change in place put the elements and the history of ``result`` in the place of those of ``x``."""
@@ -58,7 +66,7 @@ class Walk:
 
     def __init__(self, roots: "Sequence[Edge]", needed: "set[Node] | None"):
         self._roots = roots
-        self._needed = needed
+        self.needed = needed
 
     @functools.cached_property
     def _reached(self) -> "set[Node]":
@@ -66,7 +74,7 @@ class Walk:
         stack = [node for node, _ in self._roots]
         while stack:
             node = stack.pop()
-            if node not in reached and (self._needed is None or node in self._needed):
+            if node not in reached and (self.needed is None or node in self.needed):
                 reached.add(node)
                 stack.extend(next_node for next_node, _ in node.edges)
         return reached

@@ -74,6 +74,13 @@ class Rare:
         self.packed = False
 
 
+class GradientEdge(NamedTuple):
+    """Where in the graph a Tensor's gradient is computed. ``backward`` and ``grad`` take it in a Tensor's place."""
+
+    node: "Node | AccumulateGrad"
+    output_nr: int
+
+
 class InputMetadata(NamedTuple):
     """The type of a cotangent that a node takes."""
 

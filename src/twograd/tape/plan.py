@@ -46,23 +46,28 @@ class Plan:
     _avals: list[Any]  # of the operands first
 
     def __init__(self) -> None:
-        self._pullbacks: dict[tuple[Mask, Mask, bool], Pullback] = {}
+        self._pullbacks: dict[tuple[Mask, Mask, bool, bool], Pullback] = {}
 
-    def pullback(self, with_ct: Mask, wanted: Mask, compiled: bool = True) -> Pullback:
+    def pullback(self, with_ct: Mask, wanted: Mask, compiled: bool = True, batched: bool = False) -> Pullback:
         """A function of ``(*saved, *cts)``, where cts are those of the results in ``with_ct``.
 
         It returns a cotangent per operand in ``wanted``. The form that is not ``compiled`` can be traced: it is what
-        the tape records when derivatives are to be differentiated again.
+        the tape records when derivatives are to be differentiated again. The ``batched`` one does as much for each
+        entry of a leading axis of the cotangents.
         """
-        key = (with_ct, wanted, compiled)
+        key = (with_ct, wanted, compiled, batched)
         pull = self._pullbacks.get(key)
         if pull is None:
-            pull = self._make_pullback(with_ct, wanted)
+            pull = self._batched(with_ct, wanted) if batched else self._make_pullback(with_ct, wanted)
             pull.__name__ = self.name.rpartition("::")[2].removesuffix("0")
-            if compiled:
-                pull = self._compile(pull, with_ct)  # raises NoRule where a derivative is missing, now and next time
+            if compiled:  # raises NoRule where a derivative is missing, now and next time
+                pull = jax.jit(pull) if batched else self._compile(pull, with_ct)
             self._pullbacks[key] = pull
         return pull
+
+    def _batched(self, with_ct: Mask, wanted: Mask) -> Pullback:
+        axes = (*[None] * len(self.positions or ()), *[0] * sum(with_ct))
+        return jax.vmap(self.pullback(with_ct, wanted, compiled=False), in_axes=axes)
 
     @functools.cached_property
     def could_want(self) -> Mask:
@@ -163,9 +168,8 @@ class CompiledPlan(Plan):
 
     def _compile(self, pull: Pullback, with_ct: Mask) -> Pullback:
         """One compiled call; none at all where cotangents are only passed on, as the addition's are."""
-        results = self._avals[len(self.wanted) :]
         avals = [self._avals[i] for i in self.positions or ()]
-        avals += [aval for aval, present in zip(results, with_ct, strict=True) if present]
+        avals += [aval for aval, present in zip(self.result_avals, with_ct, strict=True) if present]
         traced = jax.make_jaxpr(pull)(*avals).jaxpr
         if all(isinstance(atom, Var) and atom in traced.invars for atom in traced.outvars):
             pick = picker(tuple(traced.invars.index(atom) for atom in traced.outvars))

@@ -219,7 +219,10 @@ def read_saved(node: Node, i: int) -> Tensor:
     if leaf is not None and leaf._data is data and not packed:
         return leaf
     tracked = node_before is not None and carries_gradient(data.aval)
-    return make_tensor(data, (node_before, output_nr) if tracked else None)  # pyright: ignore[reportArgumentType]
+    tensor = make_tensor(data, (node_before, output_nr) if tracked else None)  # pyright: ignore[reportArgumentType]
+    for watcher in mode.watchers:
+        watcher.saved_read(node, i, tensor)
+    return tensor
 
 
 def _getattr(node: Node, name: str) -> Any:

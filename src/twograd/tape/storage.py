@@ -206,16 +206,21 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
         if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
         made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
-        raise RuntimeError(
-            MODIFIED.format(
-                type=f"torch.{type_name(value.dtype)}Tensor",
-                sizes=list(value.shape),
-                output=made and f", which is {made},",
-                version=entry.counter.version,
-                expected=entry.version,
-                hint=HINT if mode.anomaly is None else HINT_OF_ANOMALY,
-            )
+        raise modified(value, entry.counter.version, entry.version, made)
+
+
+def modified(array: Any, version: int, expected: int, made: str = "") -> RuntimeError:
+    """PyTorch's error for a saved array that was changed; ``made`` says which node's output it is."""
+    return RuntimeError(
+        MODIFIED.format(
+            type=f"torch.{type_name(array.dtype)}Tensor",
+            sizes=list(array.shape),
+            output=made and f", which is {made},",
+            version=version,
+            expected=expected,
+            hint=HINT if mode.anomaly is None else HINT_OF_ANOMALY,
         )
+    )
 
 
 def type_name(dtype: Any) -> str:

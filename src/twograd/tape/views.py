@@ -94,12 +94,13 @@ class Stale(Tensor):
         if alias is None or name not in ("_data", "_edge"):
             raise AttributeError(f"'Tensor' object has no attribute {name!r}")
         if name == "_data":
-            self._data = _follow(alias.path, alias.storage.array)
+            with no_grad():
+                self._data = shown(self, None, Tensor(alias.storage.array))._data
             alias.storage.add(self, alias.counter)
         elif alias.refusal is not None and not mode.enabled:
             return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
-            self._edge = _regenerated(alias)
+            self._edge = _regenerated(self, alias)
             _retain(self._edge, alias.retained)
             alias.retained = None
         if _has(self, "_data") and _has(self, "_edge"):
@@ -119,15 +120,14 @@ def _has(tensor: Tensor, slot: str) -> bool:
     return True
 
 
-def _regenerated(alias: Alias) -> Any:
+def _regenerated(tensor: Tensor, alias: Alias) -> Any:
     base = alias.base
     if base is None or base._edge is None:
         return None
     if alias.refusal is not None:
         raise _refused(alias.refusal, WAS_CHANGED)
     with enable_grad():
-        functions, operands = _flat(alias.path, alias.start)
-        return apply(_composed(functions), base, *operands)._edge
+        return shown(tensor, alias.start, base)._edge
 
 
 # --- making views -----------------------------------------------------------------------------------------------------
@@ -276,8 +276,7 @@ def write(x: Tensor, result: Tensor) -> Tensor:
     node = result.grad_fn
     tracked = mode.enabled and (result._edge is not None or (base is not None and base._edge is not None))
     if tracked and base is not None:
-        functions, operands = _flat(alias.path, alias.start)
-        rewritten = apply(_inverse(_composed(functions)), base, result, *operands)
+        rewritten = put(x, alias.start, base, result)
         _move_history(base, rewritten)
         whole = rewritten if alias.start is None else None
     else:
@@ -295,10 +294,8 @@ def write(x: Tensor, result: Tensor) -> Tensor:
     elif alias.path is None:
         storage.array = result._data
     else:
-        functions, operands = _flat(alias.path)
         with no_grad():
-            put = recorder(_inverse(_composed(functions)))
-            storage.array = put(Tensor(storage.array), Tensor(result._data), *operands)._data
+            storage.array = put(x, None, Tensor(storage.array), Tensor(result._data))._data
     _spread(x, result._data, alias)
     for watcher in mode.watchers:
         watcher.written(x, result)
@@ -376,12 +373,16 @@ def _flat(path: Path, start: Path = None) -> tuple[tuple[tuple[Any, int], ...], 
     return tuple((function, len(given)) for _, function, given in steps), [o for *_, given in steps for o in given]
 
 
-def _follow(path: Path, array: Any) -> Any:
-    if path is None:
-        return array
-    functions, operands = _flat(path)
-    with no_grad():
-        return apply(_composed(functions), Tensor(array), *operands)._data
+def shown(x: Tensor, start: Path, whole: Tensor) -> Tensor:
+    """What the view ``x`` would show of ``whole``, if that were what its path leads to up to ``start``."""
+    functions, operands = _flat(alias_of(x).path, start)
+    return apply(_composed(functions), whole, *operands)
+
+
+def put(x: Tensor, start: Path, whole: Tensor, value: Tensor) -> Tensor:
+    """``whole`` with ``value`` where the view ``x`` shows it; the other way round as :func:`shown`."""
+    functions, operands = _flat(alias_of(x).path, start)
+    return apply(_inverse(_composed(functions)), whole, value, *operands)
 
 
 @functools.lru_cache(maxsize=MAX_PATHS)

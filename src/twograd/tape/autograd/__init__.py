@@ -1,203 +1,21 @@
-"""``backward`` and ``grad`` on Tensors, with the semantics of ``torch.autograd``.
+"""What is ``torch.autograd`` in PyTorch, under the same names.
 
-One difference: the gradient of a real function of a complex Tensor is, as in JAX, df/dx - i df/dy; PyTorch's is its
-conjugate.
+The work is done in ``tape/gradients.py`` and ``tape/backward.py``; here are the functions that are built upon them.
 """
 
-import functools
-import math
-import warnings
-from collections.abc import Sequence
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-
-from twograd.tape import compiled
 from twograd.tape.anomaly import detect_anomaly as detect_anomaly
 from twograd.tape.anomaly import set_detect_anomaly as set_detect_anomaly
-from twograd.tape.apply import apply
+from twograd.tape.autograd import forward_ad as forward_ad
 from twograd.tape.autograd import function as function
+from twograd.tape.autograd import functional as functional
 from twograd.tape.autograd import graph as graph
 from twograd.tape.autograd.function import Function as Function
-from twograd.tape.autograd.graph import GradientEdge
-from twograd.tape.backward import backward_pass
-from twograd.tape.hooks import as_tensor
+from twograd.tape.autograd.gradcheck import GradcheckError as GradcheckError
+from twograd.tape.autograd.gradcheck import gradcheck as gradcheck
+from twograd.tape.autograd.gradcheck import gradgradcheck as gradgradcheck
+from twograd.tape.gradients import backward as backward
+from twograd.tape.gradients import grad as grad
 from twograd.tape.inference import inference_mode as inference_mode
 from twograd.tape.modes import enable_grad as enable_grad
-from twograd.tape.modes import mode
 from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled
-from twograd.tape.node import Edge, InputMetadata
-from twograd.tape.tensor import Tensor
-
-Differentiable = Tensor | GradientEdge
-Tensors = Differentiable | Sequence[Differentiable]
-Cotangents = Tensor | Sequence[Tensor | None] | None
-
-CYCLE = (
-    "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient "
-    "which can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you "
-    "have to use this function, make sure to reset the .grad fields of your parameters to None after use to break the "
-    "cycle and avoid the leak."
-)
-
-
-def backward(
-    tensors: Tensors,
-    grad_tensors: Cotangents = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Tensors | None = None,
-) -> None:
-    """Accumulates the gradients of the ``tensors`` into the ``.grad`` of the leaves (or of ``inputs`` only).
-
-    A tensor that is not a scalar needs its cotangent in ``grad_tensors``. Saved values are freed unless
-    ``retain_graph`` (by default only with ``create_graph``, under which the gradients can be differentiated again).
-    """
-    if create_graph:
-        warnings.warn(CYCLE, UserWarning, stacklevel=2)
-    leaves = None if inputs is None else _tuple(inputs)
-    if leaves is not None and not leaves:
-        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-    edges, cts = _roots(tensors, grad_tensors, create_graph)
-    if leaves is None:
-        _walk(edges, cts, None, retain_graph, create_graph)
-        return
-    for x in leaves:
-        if isinstance(x, Tensor):
-            x.retain_grad()
-    _walk(edges, cts, _targets(leaves), retain_graph, create_graph, accumulating=True)
-
-
-def grad(
-    outputs: Tensors,
-    inputs: Tensors,
-    grad_outputs: Cotangents = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool | None = None,
-    materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
-    """The gradients of the sum of the ``outputs`` with respect to the ``inputs``; no ``.grad`` is touched.
-
-    Only nodes that lead to an input are walked. An input that the outputs do not depend on is an error, or None with
-    ``allow_unused``, or zeros with ``materialize_grads``.
-    """
-    if materialize_grads and allow_unused is False:
-        raise ValueError(
-            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
-        )
-    leaves = _tuple(inputs)
-    if not leaves:
-        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
-    edges, cts = _roots(outputs, grad_outputs, create_graph)
-    targets = _targets(leaves)
-    found = _walk(edges, cts, targets, retain_graph, create_graph)
-    grads = [as_tensor(found[edge]) for edge in targets]
-    if materialize_grads:
-        return tuple(_zeros(x) if g is None else g for g, x in zip(grads, leaves, strict=True))
-    if not allow_unused and any(g is None for g in grads):
-        raise RuntimeError(
-            f"The differentiated Tensor at index {grads.index(None)} appears to not have been used in the graph. Set "
-            "allow_unused=True if this is the desired behavior."
-        )
-    return tuple(grads)
-
-
-def _zeros(x: Differentiable) -> Tensor:
-    like = x if isinstance(x, Tensor) else x.node._input_metadata[x.output_nr]
-    return Tensor(jnp.zeros(like.shape, like.dtype))
-
-
-def _walk(
-    edges: Sequence[Edge],
-    cts: Sequence[Any],
-    targets: Sequence[Edge] | None,
-    retain: bool | None,
-    create_graph: bool,
-    accumulating: bool = False,
-) -> dict[Edge, Any]:
-    keep = create_graph if retain is None else retain
-    walk = compiled.walk if mode.compile_at and not create_graph else backward_pass
-    before = mode.grad
-    mode.set(grad=create_graph)  # for hooks, and the code of users' own Functions
-    try:
-        return walk(edges, cts, targets, keep, create_graph, accumulating)
-    finally:
-        mode.set(grad=before)
-
-
-def _tuple(tensors: Tensors) -> tuple[Differentiable, ...]:
-    return (tensors,) if isinstance(tensors, (Tensor, GradientEdge)) else tuple(tensors)
-
-
-def _edge(x: Differentiable) -> Edge | None:
-    return (x.node, x.output_nr) if isinstance(x, GradientEdge) else x._edge  # pyright: ignore[reportReturnType]
-
-
-def _targets(inputs: Sequence[Differentiable]) -> list[Edge]:
-    edges = [edge for edge in map(_edge, inputs) if edge is not None]
-    if len(edges) < len(inputs):
-        raise RuntimeError("One of the differentiated Tensors does not require grad")
-    return edges
-
-
-def _roots(outputs: Tensors, cotangents: Cotangents, create_graph: bool) -> tuple[list[Edge], list[Any]]:
-    """The edges to start from, and their cotangents: arrays, or Tensors to be recorded on."""
-    outs = _tuple(outputs)
-    given = (cotangents,) if cotangents is None or isinstance(cotangents, Tensor) else tuple(cotangents)
-    if cotangents is None:
-        given = (None,) * len(outs)
-    if len(given) != len(outs):
-        raise RuntimeError(f"got {len(outs)} tensors and {len(given)} gradients")
-    edges, cts = [], []
-    for i, (out, ct) in enumerate(zip(outs, given, strict=True)):
-        if not isinstance(out, (Tensor, GradientEdge)):
-            raise TypeError(f"element {i} of tensors is a {type(out).__name__}, not a Tensor")
-        edge = _edge(out)
-        if edge is None:
-            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-        edges.append(edge)
-        like = out if isinstance(out, Tensor) else edge[0]._input_metadata[edge[1]]
-        cts.append(_cotangent(like, ct, i, create_graph))
-    return edges, cts
-
-
-def _converted(x: Tensor, dtype: Any) -> Tensor:
-    return apply(jnp.astype, x, dtype)
-
-
-@functools.cache
-def _ones(shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """The cotangent to start from; there are few shapes of one element, and making an array costs more than an op."""
-    with jax.ensure_compile_time_eval():
-        return jnp.ones(shape, dtype)
-
-
-def _is_complex(x: Tensor | InputMetadata) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.complexfloating)
-
-
-def _cotangent(out: Tensor | InputMetadata, ct: Tensor | None, i: int, create_graph: bool) -> Any:
-    if ct is None:
-        if math.prod(out.shape) != 1:
-            raise RuntimeError("grad can be implicitly created only for scalar outputs")
-        if _is_complex(out):
-            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {out.dtype}")
-        ct = Tensor(_ones(out.shape, out.dtype))
-    if not isinstance(ct, Tensor):
-        raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
-    if ct.shape != out.shape:
-        raise RuntimeError(
-            f"Mismatch in shape: grad_output[{i}] has a shape of {tuple(ct.shape)} and output[{i}] has a shape of "
-            f"{tuple(out.shape)}."
-        )
-    if _is_complex(ct) != _is_complex(out):
-        raise RuntimeError(
-            "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
-            f"grad_output[{i}] has a dtype of {ct.dtype} and output[{i}] has a dtype of {out.dtype}."
-        )
-    if ct.dtype != out.dtype:
-        ct = _converted(ct, out.dtype)
-    return ct if create_graph else ct._data

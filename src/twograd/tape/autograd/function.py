@@ -103,7 +103,10 @@ class FunctionNode(Node, FunctionCtx):
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What ``save_for_backward`` kept; RuntimeError if it was freed, or changed in place since."""
+        """What ``save_for_backward`` kept; RuntimeError if it was freed, or changed in place since. If there is what
+        ``save_for_forward`` kept, it is that."""
+        if self.saved_for_forward:
+            return self.saved_for_forward
         found: list[Tensor | None] = [read_saved(self, i) for i in range(len(self.require_saved()))]
         for i in self._none_at:
             found.insert(i, None)

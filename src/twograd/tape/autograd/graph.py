@@ -3,14 +3,16 @@
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from twograd.tape.hooks import register_hook
 from twograd.tape.modes import Walk, no_grad
 from twograd.tape.modes import mode as thread
-from twograd.tape.node import AccumulateGrad, Node, RemovableHandle, shown
+from twograd.tape.node import GradientEdge as GradientEdge
+from twograd.tape.node import Node as Node
+from twograd.tape.node import RemovableHandle, shown
 from twograd.tape.saved import SavedTensor as SavedTensor
 from twograd.tape.saved import allow_mutation_on_saved_tensors as allow_mutation_on_saved_tensors
 from twograd.tape.saved import disable_saved_tensors_hooks as disable_saved_tensors_hooks
@@ -18,13 +20,6 @@ from twograd.tape.saved import save_on_cpu as save_on_cpu
 from twograd.tape.saved import saved_tensors_hooks as saved_tensors_hooks
 from twograd.tape.tensor import Tensor, make_tensor
 from twograd.tape.views import write
-
-
-class GradientEdge(NamedTuple):
-    """Where in the graph a Tensor's gradient is computed. ``backward`` and ``grad`` take it in a Tensor's place."""
-
-    node: Node | AccumulateGrad
-    output_nr: int
 
 
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:
