@@ -4,4 +4,3 @@ Read ``entries.py`` for the errors and ``dictionary.py`` for how a pasted text f
 gradients that no error tells of; ``claims.py`` for a widely read note, sentence by sentence. All of it is Python that
 runs: a program that is shown is a function here, and the tests call it.
 """
-

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PREFIX = re.compile(r"^\s*(?:>+ |\|+ |│ ?|#+ |E {2,}|\[[^\]\n]{1,40}\][: ]+|[IWEF]\d{4} [^\]\n]{0,60}\] )*", re.MULTILINE)
+PREFIX = re.compile(
+    r"^\s*(?:>+ |\|+ |│ ?|#+ |E {2,}|\[[^\]\n]{1,40}\][: ]+|[IWEF]\d{4} [^\]\n]{0,60}\] )*", re.MULTILINE
+)
 """What tools put before a line: quotes, boxes, pytest, ranks, glog."""
 PLACEHOLDER = re.compile(r"<[\w .-]+>")
 NOT_WORDS = re.compile(r"[\W_]+")

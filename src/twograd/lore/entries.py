@@ -1104,9 +1104,9 @@ def disconnected_input_ignored():
     with symbolic.Graph().as_default():
         x = symbolic.placeholder(np.float32, name="x")
         y = symbolic.placeholder(np.float32, name="y")
-        return symbolic.function([x, y], symbolic.grad(x**2, y, disconnected_inputs="ignore"), on_unused_input="ignore")(
-            1.0, 2.0
-        )
+        return symbolic.function(
+            [x, y], symbolic.grad(x**2, y, disconnected_inputs="ignore"), on_unused_input="ignore"
+        )(1.0, 2.0)
 
 
 enter(
@@ -1427,7 +1427,10 @@ def gradient_of_a_sum():
 enter(
     "scalar-output",
     "JAX",
-    ("Gradient only defined for scalar-output functions. Output had shape: <shape>", "Gradient only defined for scalar-output functions"),
+    (
+        "Gradient only defined for scalar-output functions. Output had shape: <shape>",
+        "Gradient only defined for scalar-output functions",
+    ),
     "grad is of one number; of several there is a Jacobian.",
     gradient_of_a_vector,
     TypeError,

@@ -22,6 +22,7 @@ from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
 from twograd.tape.watched import record_watched, unflatten
+from twograd.tape.where import here
 
 SCALARS = frozenset({float, int, complex, bool})
 MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time
@@ -101,6 +102,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             node.saved = plan.pick(values)
             node.rare = None
             node.order = next_order()
+            node.where = here()
         if not plan.single:
             return unflatten(plan, results, node, [])
         tensor = new(Tensor)

@@ -137,7 +137,7 @@ def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool =
     them all in their order, as a reshape does.
     """
     refusal = None if mode.enabled else INFERENCE if mode.inference else NO_GRAD
-    return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
+    return attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
 def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
@@ -147,11 +147,11 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
         result = apply(function, x, *operands)
         refusal = Refusal(True, name if result.requires_grad else "", i)
         refusal = refusal if mode.enabled else INFERENCE if mode.inference else NO_GRAD
-        results.append(_attached(result, x, function, tuple(operands), refusal))
+        results.append(attached(result, x, function, tuple(operands), refusal))
     return tuple(results)
 
 
-def _attached(
+def attached(
     result: Tensor,
     x: Tensor,
     function: Callable[..., Any],
@@ -170,6 +170,8 @@ def _attached(
     path = (of.path, function, operands)
     result._alias = Alias(of.storage, of.counter, path, in_row and of.in_row, base, start, refusal)
     of.storage.add(result, of.counter)
+    for watcher in mode.watchers:
+        watcher.shared(result, x, (function, operands, refusal, in_row))
     return result
 
 
@@ -263,8 +265,11 @@ def _check_unshared(x: Tensor, alias: Alias) -> None:
         )
 
 
-def write(x: Tensor, result: Tensor) -> Tensor:
-    """Puts ``result`` in the place of the elements and the history of ``x``, and of all that share them."""
+def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
+    """Puts ``result`` in the place of the elements and the history of ``x``, and of all that share them.
+
+    ``op`` says what did, for who asks later.
+    """
     result = _fitting(x, result)
     alias = alias_of(x)
     storage, base = alias.storage, alias.base
@@ -279,7 +284,8 @@ def write(x: Tensor, result: Tensor) -> Tensor:
         whole = None
         if tracked:
             _move_history(x, result)
-    supersede(storage, alias.counter, None if node is None else node.order)
+    op = op if alias.path is None else f"{op} through a view,"
+    supersede(storage, alias.counter, None if node is None else node.order, op, result.shape)
     if whole is not None:
         storage.array = whole._data
     elif alias.path is None:
@@ -364,6 +370,18 @@ def _follow(path: Path, array: Any) -> Any:
     functions, operands = _flat(path)
     with no_grad():
         return apply(_composed(functions), Tensor(array), *operands)._data
+
+
+def path_functions(
+    steps: Sequence[tuple[Any, Sequence[Any]]],
+) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
+    """For the steps of a path, each a view function and its operands, two functions of arrays: what the path shows of
+    the whole, and the whole with another value there."""
+    if not steps:
+        return lambda whole: whole, lambda whole, value: value
+    shown = _composed(tuple((function, len(given)) for function, given in steps))
+    operands = [o._data if isinstance(o, Tensor) else o for _, given in steps for o in given]
+    return lambda whole: shown(whole, *operands), lambda whole, value: _inverse(shown)(whole, value, *operands)
 
 
 @functools.lru_cache(maxsize=MAX_PATHS)

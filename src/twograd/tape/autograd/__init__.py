@@ -24,6 +24,7 @@ from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
 from twograd.tape.inference import inference_mode as inference_mode
 from twograd.tape.modes import enable_grad as enable_grad
+from twograd.tape.modes import mode
 from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled
 from twograd.tape.node import Edge, InputMetadata
@@ -117,8 +118,13 @@ def _walk(
     accumulating: bool = False,
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
+    for watcher in mode.watchers:
+        watcher.walk_began(edges, cts)
     with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
-        return backward_pass(edges, cts, targets, keep, create_graph, accumulating)
+        found = backward_pass(edges, cts, targets, keep, create_graph, accumulating)
+    for watcher in mode.watchers:
+        watcher.walk_ended()
+    return found
 
 
 def _tuple(tensors: Tensors) -> tuple[Differentiable, ...]:
