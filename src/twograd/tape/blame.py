@@ -130,6 +130,11 @@ class ModifiedInPlace(RuntimeError):
         self.__notes__ = [str(self.report) if fixes is not None else f"{self.report}\n{HOW_TO_TRY}"]
 
 
+# A traceback says what PyTorch's says.
+ModifiedInPlace.__name__ = ModifiedInPlace.__qualname__ = "RuntimeError"
+ModifiedInPlace.__module__ = "builtins"
+
+
 def _lines(report: Report) -> Iterator[str]:
     yield f"{report.victim}, made at {_at(report.place)},"
     yield f"    saved its {report.saved_as} for its derivative" + (", because" if report.readers else ".")
