@@ -18,6 +18,7 @@ ALLOWED = {
     "_arguments": {"rules"},
     "_protocol": set(),
     "_table": set(),
+    "_console": set(),
     "_files": set(),
     "_trees": set(),
     "deploy": {"_trees"},
@@ -42,10 +43,11 @@ ALLOWED = {
     "nn": {"_protocol"},
     "data": set(),
     "compare": {
-        *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),
+        *("_compat", "_console", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data"),
     },
-    "cli": {"compare", "exit_codes"},
+    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy"},
+    "cli": {"compare", "lore", "exit_codes"},
     "__main__": {"cli"},
 }
 

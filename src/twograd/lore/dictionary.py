@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Match:
-    """An entry for a text. ``exact`` if one of its wordings is in the text; else ``likeness``, from 0 to 1, by words."""
+    """An entry for a text: ``exact`` if one of its wordings is in it; else with a ``likeness`` up to 1, by words."""
 
     entry: Entry
     exact: bool

@@ -59,7 +59,8 @@ enter(
     RuntimeError,
     backward_twice_retained,
     "Compute inside the loop what each step needs anew; detach() the state that is carried over. Where two backward "
-    "passes over one graph are meant, retain_graph=True in all but the last. Setting it everywhere only hides the cause.",
+    "passes over one graph are meant, retain_graph=True in all but the last. Setting it everywhere only hides the "
+    "cause.",
     (
         "pytorch/pytorch#11192",
         "karpathy/nn-zero-to-hero#31",
@@ -198,8 +199,8 @@ enter(
         "returns multiple views. Such functions do not allow the output views to be modified inplace. You should "
         "replace the inplace operation by an out-of-place one.",
     ),
-    "split, chunk and unbind return several views by one node, and a change of one would have to rewrite the history of "
-    "them all.",
+    "split, chunk and unbind return several views by one node, and a change of one would have to rewrite the history "
+    "of them all.",
     one_of_several_views,
     RuntimeError,
     one_of_several_views_out_of_place,
@@ -298,8 +299,8 @@ enter(
     "no-scalar",
     "PyTorch",
     ("grad can be implicitly created only for scalar outputs",),
-    "backward multiplies a vector with the Jacobian from the left. For one number that vector is 1; for several it must "
-    "be said.",
+    "backward multiplies a vector with the Jacobian from the left. For one number that vector is 1; for several it "
+    "must be said.",
     root_is_no_scalar,
     RuntimeError,
     root_is_a_scalar,
@@ -377,12 +378,13 @@ enter(
         "The differentiated Tensor at index <n> appears to not have been used in the graph. Set allow_unused=True if "
         "this is the desired behavior.",
     ),
-    "The output was not computed from that Tensor. Often it was computed from a copy: after x = x.to(...) or x.detach() "
-    "the name is another Tensor, or the op ran under no_grad().",
+    "The output was not computed from that Tensor. Often it was computed from a copy: after x = x.to(...) or "
+    "x.detach() the name is another Tensor, or the op ran under no_grad().",
     unused_input,
     RuntimeError,
     unused_input_allowed,
-    "Differentiate with respect to the Tensor that was used; allow_unused=True gives None, materialize_grads=True zeros.",
+    "Differentiate with respect to the Tensor that was used; allow_unused=True gives None, materialize_grads=True "
+    "zeros.",
 )
 
 
@@ -989,8 +991,8 @@ enter(
     "TensorFlow 1",
     ("No gradient defined for operation '<name>' (op type: <type>)",),
     "There is no derivative rule for this operation. In TensorFlow that was often the derivative of an operation: the "
-    "graph was symbolic, and still there was no second derivative. An order n derivative exists where rules are made of "
-    "operations that have rules.",
+    "graph was symbolic, and still there was no second derivative. An order n derivative exists where rules are made "
+    "of operations that have rules.",
     no_gradient_defined,
     LookupError,
     gradient_defined,
@@ -1060,7 +1062,8 @@ enter(
     constant_was_watched_too_late,
     RuntimeError,
     constant_was_watched,
-    "tape.watch(x) before x is used, variables instead of constants, all of the computation inside of the tape's block.",
+    "tape.watch(x) before x is used, variables instead of constants, all of the computation inside of the tape's "
+    "block.",
     ("tensorflow/tensorflow#56968", "tensorflow/tensorflow#54417", "tensorflow/tensorflow#31519"),
     here="does not require grad and does not have a grad_fn",
     likeness="here the mistake is an error at once, and no None",
@@ -1113,8 +1116,8 @@ enter(
     "disconnected-input",
     "Theano",
     (
-        "grad method was asked to compute the gradient with respect to a variable that is not part of the computational "
-        "graph of the cost, or is used only by a non-differentiable operator: <variable>",
+        "grad method was asked to compute the gradient with respect to a variable that is not part of the "
+        "computational graph of the cost, or is used only by a non-differentiable operator: <variable>",
     ),
     "The cost does not depend on the variable, or only through operators without a derivative, like argmax. Often a "
     "layer's weights are listed that the cost never reaches.",
@@ -1145,7 +1148,8 @@ enter(
     "missing-input",
     "Theano",
     (
-        "Input <n> of the graph (indices start from 0), used to compute <node>, was not provided and not given a value.",
+        "Input <n> of the graph (indices start from 0), used to compute <node>, was not provided and not given a "
+        "value.",
         "An input of the graph, used to compute <node>, was not provided and not given a value",
     ),
     "The outputs depend on a variable that is neither an input of the function nor shared.",
@@ -1231,8 +1235,8 @@ enter(
     "unknown-bottom",
     "Caffe",
     ("Unknown bottom blob '<blob>' (layer '<layer>', bottom index <n>)",),
-    "A layer reads a blob that no layer above it makes: a misspelt name, a layer that the phase leaves out, or one that "
-    "stands below. A net is a list and is not sorted.",
+    "A layer reads a blob that no layer above it makes: a misspelt name, a layer that the phase leaves out, or one "
+    "that stands below. A net is a list and is not sorted.",
     unknown_blob,
     ParseError,
     known_blob,

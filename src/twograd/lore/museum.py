@@ -90,7 +90,7 @@ def caffe_net(x: np.ndarray) -> np.ndarray:
 
 
 def caffe_backward(x: np.ndarray, in_place: bool) -> np.ndarray:
-    """Two layers over blobs that are written. Sigmoid's backward reads its top, and the next layer has written there."""
+    """Two layers over blobs. Sigmoid's backward reads its top, where the next layer has written if it is in place."""
     blob = sigmoid(x)
     kept = blob.copy()  # the squaring layer keeps its own bottom, as Caffe's in-place layers do
     top = blob if in_place else np.empty_like(blob)
@@ -148,7 +148,7 @@ FIRST, SECOND = np.array([2.0, -1.0]), np.array([0.0, 0.0])
 
 
 def torch7_backward(guarded: bool) -> np.ndarray:
-    """One module used for two inputs, as by siamese networks without clones: both forward, then backward of the first."""
+    """One module used for two inputs, as in a siamese network: both forward, then backward of the first."""
     module = TorchSigmoid(guarded)
     module.forward(FIRST)
     module.forward(SECOND)
@@ -259,9 +259,9 @@ EXHIBITS.append(
         "TensorFlow 1",
         "the second derivative of softmax cross-entropy",
         "The fused op computed its gradient as a second output, and the derivative of that output was taken to be "
-        "zero. First derivatives are right, so every gradcheck passes; the Hessian is wrong. That S2S systems can go to "
-        "any order is true only where each rule is made of ops that have rules; an error, as for max-pooling, would "
-        "have been better.",
+        "zero. First derivatives are right, so every gradcheck passes; the Hessian is wrong. That S2S systems can go "
+        "to any order is true only where each rule is made of ops that have rules; an error, as for max-pooling, "
+        "would have been better.",
         True,
         lambda: curvature(fused_cross_entropy),
         lambda: differences(softmax_slopes, LOGITS),
@@ -382,8 +382,8 @@ EXHIBITS.append(
         "torch7-shared-twice",
         "Torch7",
         "a shared weight is updated once per module that shares it",
-        "parameters() listed a weight that two modules share twice, and the summed gradient was applied twice. A tree of "
-        "parameters keyed by the Tensor itself has it once.",
+        "parameters() listed a weight that two modules share twice, and the summed gradient was applied twice. A tree "
+        "of parameters keyed by the Tensor itself has it once.",
         True,
         lambda: shared_update(shared_twice=True),
         lambda: differences(lambda w: w + 2 * w, np.ones(1)),
