@@ -36,7 +36,7 @@ ALLOWED = {
         "deploy",
         "pictures",
     },
-    "tape": {"_compat", "errors", "rules", "_arguments", "graph"},
+    "tape": {"_compat", "_table", "errors", "rules", "_arguments", "graph"},
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},

@@ -113,9 +113,7 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--out", metavar="DIR", help="folder to draw into (that of the results)")
     verb("env", "prints the environment that results are stamped with")
     explain = verb("explain", "what an error means, a program that raises it, and the way out", area="lore")
-    explain.add_argument(
-        "text", nargs="*", metavar="TEXT", help="the error, or an entry's name; standard input if none"
-    )
+    explain.add_argument("text", nargs="*", metavar="TEXT", help="the error, or a name; standard input if none")
     explain.add_argument("--list", action="store_true", help="all entries")
     explain.add_argument("--all", action="store_true", help="every entry that the text fits, not the best only")
     museum = verb("museum", "wrong gradients that no error tells of, with their checks off and on", area="lore")

@@ -5,6 +5,7 @@ pasted is printed as it is, never as markup.
 """
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +85,7 @@ def _show_entry(screen: Console, entry: Entry) -> None:
     if entry.threads:
         _plain(screen, "\nWhere people discuss it", "bold")
         for thread in entry.threads:
-            _indented(screen, url(thread))
+            screen.print(Text(f"  {url(thread)}"), soft_wrap=True)
 
 
 # --- museum -----------------------------------------------------------------------------------------------------------
@@ -100,24 +101,24 @@ def museum(options: Options) -> int:
         return USAGE
     for i, exhibit in enumerate(chosen):
         screen.print("\n" * bool(i), end="")
-        _show_exhibit(screen, exhibit, with_program=bool(options.names))
+        _show_exhibit(screen, exhibit, with_source=bool(options.names))
     return OK
 
 
-def _show_exhibit(screen: Console, exhibit: Exhibit, with_program: bool) -> None:
-    emulated = " (emulated)" if exhibit.emulated else ""
+def _show_exhibit(screen: Console, exhibit: Exhibit, with_source: bool) -> None:
     _plain(screen, f"{exhibit.name}: {exhibit.title}", "bold")
     _indented(screen, exhibit.story)
-    _indented(screen, f"{exhibit.system}{emulated}: {_number(exhibit.wrong())}", "red")
+    _indented(screen, f"{exhibit.system}, emulated: {_number(exhibit.wrong())}", "red")
     _indented(screen, f"differences: {_number(exhibit.right())}", "green")
     for check in exhibit.checks:
         caught = exhibit.caught(check)
         said = "lets it pass" if caught is None else caught.partition("\n")[0]
         _indented(screen, f"with {check}: {said}", "yellow" if caught is None else "")
     for thread in exhibit.threads:
-        _indented(screen, url(thread), "dim")
-    if with_program:
-        _program(screen, exhibit.wrong)
+        screen.print(Text(f"  {url(thread)}", "dim"), soft_wrap=True)
+    if with_source:
+        source = "".join(f"    {line}" for line in inspect.getsource(exhibit.culprit).splitlines(keepends=True))
+        screen.print(Text(f"\n{source}", "cyan"), soft_wrap=True)
 
 
 def _number(value: Any) -> str:

@@ -27,15 +27,16 @@ TOLERANCE = 1e-3  # of a float32 gradient against differences
 class Exhibit:
     """One silent mistake.
 
-    ``wrong()`` is the gradient with the check off, as a NumPy array, and ``right()`` the true one. ``checks`` are what
-    could have told: by name, a function that raises an error where the mistake is made (``caught`` runs it).
+    ``culprit`` emulates the system, ``wrong()`` is its gradient, with the check off, and ``right()`` the true one.
+    ``checks`` are what could have told: by name, a function that raises an error where the mistake is made, which
+    ``caught`` runs.
     """
 
     name: str
     system: str
     title: str
     story: str
-    emulated: bool
+    culprit: Callable[..., Any]
     wrong: Callable[[], np.ndarray]
     right: Callable[[], np.ndarray]
     checks: dict[str, Callable[[], Any]]
@@ -114,7 +115,7 @@ EXHIBITS.append(
         "Caffe saves memory by letting a layer write its top over its bottom. Whether the layer below reads that blob "
         "on the way back is not checked. ReLU over a convolution is fine, over a layer whose derivative is computed "
         "from its top it is not.",
-        True,
+        caffe_backward,
         lambda: caffe_backward(BOTTOM, in_place=True),
         lambda: differences(caffe_net, BOTTOM),
         {
@@ -163,7 +164,7 @@ EXHIBITS.append(
         "A module keeps the state of its last forward, and backward trusts that it belongs to the input it is given. "
         "A module used twice before backward gives the derivative at the wrong point. A tape makes a node per call, "
         "with its own saved values, so there the mistake cannot be written.",
-        True,
+        TorchSigmoid,
         lambda: torch7_backward(guarded=False),
         lambda: differences(sigmoid, FIRST),
         {
@@ -207,7 +208,7 @@ EXHIBITS.append(
         "Autograd's pullbacks close over the arrays themselves, and NumPy's arrays have no version. Its tutorial warns "
         "of operations in place; nothing checks for those on arrays that are not traced. JAX's arrays cannot change, "
         "and the tape counts the changes of Tensors.",
-        True,
+        hips_backward,
         hips_backward,
         lambda: differences(lambda x: x * SCALE, np.ones(2)),
         {
@@ -262,7 +263,7 @@ EXHIBITS.append(
         "zero. First derivatives are right, so every gradcheck passes; the Hessian is wrong. That S2S systems can go "
         "to any order is true only where each rule is made of ops that have rules; an error, as for max-pooling, "
         "would have been better.",
-        True,
+        _fused_forward,
         lambda: curvature(fused_cross_entropy),
         lambda: differences(softmax_slopes, LOGITS),
         {
@@ -306,7 +307,7 @@ EXHIBITS.append(
         "and the gradient is computed from the new one. detach() shares the counter. Here arrays cannot change, and a "
         "Tensor's new array is not the one that was saved: the tape refuses a change through .data as it does one "
         "through detach().",
-        True,
+        data_backward,
         data_backward,
         lambda: differences(np.exp, POINT),
         {
@@ -349,7 +350,7 @@ EXHIBITS.append(
         "Tracing by example records the operations of one run; an if over a value leaves no trace. For inputs on the "
         "other side the program and its derivative are those of the wrong branch, after a warning at the time of "
         "tracing. Tracing without values, as JAX does, cannot take the branch and raises.",
-        True,
+        traced_by_example,
         lambda: traced_by_example(leaky, 1.0, -2.0),
         lambda: differences(lambda x: leaky(float(x)), -2.0),
         {
@@ -384,7 +385,7 @@ EXHIBITS.append(
         "a shared weight is updated once per module that shares it",
         "parameters() listed a weight that two modules share twice, and the summed gradient was applied twice. A tree "
         "of parameters keyed by the Tensor itself has it once.",
-        True,
+        shared_update,
         lambda: shared_update(shared_twice=True),
         lambda: differences(lambda w: w + 2 * w, np.ones(1)),
         {"gradcheck of the whole step": lambda: agree(shared_update(True), lambda w: w + 2 * w, np.ones(1))},

@@ -42,6 +42,7 @@ from twograd.tape.modes import set_grad_enabled as set_grad_enabled
 from twograd.tape.node import AccumulateGrad as AccumulateGrad
 from twograd.tape.node import Node as Node
 from twograd.tape.replay import explaining as explaining
+from twograd.tape.save_map import save_map as save_map
 from twograd.tape.stats import TapeStats as TapeStats
 from twograd.tape.stats import stats as stats
 from twograd.tape.tensor import Tensor as Tensor
