@@ -1,4 +1,4 @@
-"""The save map says what the tape does: an edit that it calls illegal raises, one that it calls legal changes nothing."""
+"""The save map says what the tape does: an edit that it calls illegal raises, a legal one changes no gradient."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +8,7 @@ from jax import lax
 import twograd.numpy as tnp
 from twograd import rules, tape
 from twograd.tape import save_map
+from twograd.tape.blame import ModifiedInPlace
 
 UNARY = [
     "abs", "acos", "asin", "atan", "cbrt", "cos", "cosh", "erf", "exp", "expm1", "lgamma", "log", "log1p", "logistic",
@@ -29,8 +30,7 @@ def attempt(row, edited):
         {**operands, "": result}[edited].add_(1.0)
     try:
         result.sum().backward()
-    except RuntimeError as error:
-        assert "modified by an inplace operation" in str(error)
+    except ModifiedInPlace:
         return None
     return [leaves[name].grad.tolist() for name in row.wrt]
 
@@ -39,7 +39,16 @@ def primitive(name):
     return next(p for p in rules.table if p.name == name)
 
 
-@pytest.mark.parametrize("rows", [ROWS[0::2], ROWS[1::2]])
+QUICK = {"add", "div", "exp", "mul", "neg", "sin", "sqrt", "sub", "tanh"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row for row in ROWS if row.op in QUICK],
+        pytest.param([row for row in ROWS if row.op not in QUICK], marks=pytest.mark.slow),
+    ],
+)
 def test_the_map_of_primitives_is_what_the_tape_does(rows):
     with tape.granularity("primitive"):
         for row in rows:

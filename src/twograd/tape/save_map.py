@@ -37,7 +37,7 @@ class SaveRow:
     def kind(self) -> str:
         """``operand``, ``result``, ``both`` or ``neither``: what is saved."""
         result = not self.result_may_change
-        operand = any(name not in ("out", "outs") and not name.startswith("result") for name in self.saves)
+        operand = any(not name.startswith(("out", "result", "intermediate")) for name in self.saves)
         return {(True, True): "both", (True, False): "operand", (False, True): "result"}.get(
             (operand, result), "neither"
         )
@@ -84,10 +84,11 @@ class SaveMap(Sequence[SaveRow]):
 def save_map(function: Callable[..., Any] | None = None, *args: Any) -> SaveMap:
     """What each op saves, and which changes in place of its operands and of its result are therefore legal.
 
-    Without arguments: every primitive, one row per operand that it can be differentiated in, as at primitive level. With
-    a ``function`` of Tensors and its arguments (Tensors or arrays; those of a real or complex dtype are differentiated
-    in): one row per node that it records, in order, at the present granularity. That is what the tape really keeps, as
-    an op made of several primitives may keep an intermediate value, which nobody can change.
+    Without arguments: every primitive, one row per operand that it can be differentiated in, as at primitive level.
+
+    With a ``function`` of Tensors and its arguments (Tensors or arrays; those of a real or complex dtype are
+    differentiated in): one row per node that it records, in order, at the present granularity. That is what the tape
+    really keeps, as an op made of several primitives may keep an intermediate value, which nobody can change.
     """
     if function is None:
         return SaveMap(list(_of_rules()), "What each primitive's rule reads", [NOTE])
