@@ -33,6 +33,8 @@ from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
 from twograd.tape.inference import inference_mode as inference_mode
 from twograd.tape.inference import is_inference_mode_enabled as is_inference_mode_enabled
+from twograd.tape.leaks import Leak as Leak
+from twograd.tape.leaks import leaks as leaks
 from twograd.tape.modes import enable_grad as enable_grad
 from twograd.tape.modes import granularity as granularity
 from twograd.tape.modes import in_place_views as in_place_views

@@ -8,6 +8,7 @@ nodes have (hooks, retained gradients, ...) is in one slot, :class:`Rare`, which
 import functools
 import itertools
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Edge = tuple["Node", int]
 
 next_order = itertools.count(0, -1).__next__
+walks: deque[int] = deque(maxlen=4096)
+"""How many nodes there were as each call of ``backward`` ended: what lies between two numbers is one iteration."""
 next_hook = itertools.count().__next__
 leaves_with_hooks: "weakref.WeakSet[AccumulateGrad]" = weakref.WeakSet()
 

@@ -27,7 +27,7 @@ from twograd.tape.modes import enable_grad as enable_grad
 from twograd.tape.modes import mode
 from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled
-from twograd.tape.node import Edge, InputMetadata
+from twograd.tape.node import Edge, InputMetadata, next_order, walks
 from twograd.tape.tensor import Tensor
 
 Differentiable = Tensor | GradientEdge
@@ -122,6 +122,8 @@ def _walk(
         watcher.walk_began(edges, cts)
     with enable_grad() if create_graph else no_grad():  # for hooks, and the code of users' own Functions
         found = backward_pass(edges, cts, targets, keep, create_graph, accumulating)
+    if (targets is None or accumulating) and not create_graph:
+        walks.append(-next_order())
     for watcher in mode.watchers:
         watcher.walk_ended()
     return found
