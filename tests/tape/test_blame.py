@@ -11,8 +11,8 @@ from tape.programs import program, step
 from twograd import tape
 from twograd.tape import replay
 from twograd.tape.blame import ModifiedInPlace, Report
+from twograd.tape.lines import place
 from twograd.tape.modes import Watcher, mode, watched_by
-from twograd.tape.where import place
 
 LEVELS = pytest.mark.parametrize("level", ["op", "primitive"])
 

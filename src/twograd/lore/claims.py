@@ -4,7 +4,7 @@ What flows in: nothing. What flows out: a verdict per claim, in English and Chin
 running: it raises AssertionError if the verdict were wrong, and returns what it has measured. The note is
 PyTorch学习笔记(12)——PyTorch中的Autograd机制介绍, of 2018, half of it a translation of PyTorch's own notes of that time.
 
-``python -m twograd.lore.claims`` writes ``docs/claims.md``. Read :class:`Claim`, then :func:`zero_grad_experiment`.
+``python -m twograd.lore`` writes ``docs/claims.md``. Read :class:`Claim`, then :func:`zero_grad_experiment`.
 """
 
 from collections.abc import Callable
@@ -301,7 +301,7 @@ def in_place_shared() -> str:
     base = x * 1.0
     row = base[0]
     row.mul_(10)
-    assert base.grad_fn.name() == "CopySlices"
+    assert base.grad_fn.name() == "torch::autograd::CopySlices"
     base.sum().backward()
     assert x.grad.tolist() == [10, 1]
     with tape.in_place_views("error"):
@@ -633,7 +633,7 @@ PAGE = """\
 # The note, claim by claim / 逐条验证
 
 What the note {note} says about autograd, whether it holds, and how one can tell. Each verdict is established by running
-its check: *measured* is what the check has found. Made by `python -m twograd.lore.claims`; `twograd claims` prints it.
+its check: *measured* is what the check has found. Made by `python -m twograd.lore`; `twograd claims` prints it.
 
 这篇笔记的每一条论断、结论以及依据。每个结论都由程序运行得出;measured 一行是实验结果。
 
@@ -656,7 +656,3 @@ def page() -> str:
             f"> {c.text}\n>\n> {c.text_zh}\n\n{c.why}\n\n{c.why_zh}\n\nMeasured: {c.check()}.\n"
         )
     return "\n".join(parts)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -16,13 +16,13 @@ from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
+from twograd.tape.lines import here
 from twograd.tape.modes import Watched, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
 from twograd.tape.watched import record_watched, unflatten
-from twograd.tape.where import here
 
 SCALARS = frozenset({float, int, complex, bool})
 MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time

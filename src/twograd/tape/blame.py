@@ -18,8 +18,8 @@ from jax.extend.core import JaxprEqn, Var
 from twograd import rules
 from twograd._compat import is_user_file
 from twograd.graph.passes.inline import inline
+from twograd.tape.lines import Place, Position, place
 from twograd.tape.plan import CompiledPlan, EquationPlan, Plan
-from twograd.tape.where import Place, Position, place
 
 if TYPE_CHECKING:
     from twograd.tape.node import Node
@@ -113,11 +113,10 @@ class ModifiedInPlace(RuntimeError):
         super().__init__(message)
         self.node, self.position, self.tensor = node, position, tensor
         count = len(node.plan.wanted)
-        operand = position < count
         self.report = Report(
             node.name(),
             place(node.where),
-            f"operand {position}" if operand else f"result {position - count}",
+            _saved_as(position, count),
             list(readers(node.plan, position)),
             list(changes),
             versions,
@@ -128,6 +127,12 @@ class ModifiedInPlace(RuntimeError):
         """Writes the report into the notes; None where nobody could try a fix."""
         self.report.fixes = list(fixes or ())
         self.__notes__ = [str(self.report) if fixes is not None else f"{self.report}\n{HOW_TO_TRY}"]
+
+
+def _saved_as(position: int, operands: int) -> str:
+    if position < 0:
+        return "constant"  # of a custom Function
+    return f"operand {position}" if position < operands else f"result {position - operands}"
 
 
 # A traceback says what PyTorch's says.
@@ -188,7 +193,7 @@ def readers(plan: Plan, position: int) -> Iterator[Reader]:
     if isinstance(plan, EquationPlan):
         eqn = plan.eqn
         yield from _reading(eqn, plan.wanted, [*eqn.invars, *eqn.outvars], position)
-    elif isinstance(plan, CompiledPlan) and plan.program is not None:
+    elif isinstance(plan, CompiledPlan) and plan.program is not None and position >= 0:
         jaxpr = inline(plan.program)[0].jaxpr
         value = [*jaxpr.invars, *jaxpr.outvars][position]
         depends = {var for var, want in zip(jaxpr.invars, plan.wanted, strict=True) if want}

@@ -20,9 +20,9 @@ from typing import Any
 
 from twograd._compat import is_user_file
 from twograd._table import TextTable
+from twograd.tape.lines import Place, place
 from twograd.tape.node import AccumulateGrad, Hooks, Node, Rare, walks
 from twograd.tape.tensor import Tensor
-from twograd.tape.where import Place, place
 
 MIN_ITERATIONS = 3  # from so many on a graph is a leak; weights prepared before the loop make two
 DEEPEST = 8  # containers between a variable and a Tensor

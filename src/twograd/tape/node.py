@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from twograd.errors import FREED
-from twograd.tape.where import Position, here
+from twograd.tape.lines import Position, here
 
 if TYPE_CHECKING:
     from twograd.tape.plan import Plan
@@ -142,7 +142,7 @@ class Node(_Common):
     it is None once they are freed. Nodes are numbered as they are made, so every node's number is higher than its
     operands' nodes': walking back in falling order meets a node only when all that uses it has been done. ``order`` is
     that number negated, for a heap that yields the smallest. ``rare`` is None for most; see :class:`Rare`.
-    ``where`` is the user's line that made the node, for :func:`twograd.tape.where.place`.
+    ``where`` is the user's line that made the node, for :func:`twograd.tape.lines.place`.
 
     A node that a user looks at gets a class named after its op; see :func:`shown`.
     """

@@ -21,15 +21,16 @@ import numpy as np
 from jax.tree_util import tree_leaves
 
 from twograd.rules import carries_gradient
+from twograd.tape import anomaly
 from twograd.tape.apply import recorder
 from twograd.tape.backward import backward_pass
 from twograd.tape.blame import Fix, ModifiedInPlace
+from twograd.tape.lines import Place, Position, here, place
 from twograd.tape.modes import Watcher, granularity, mode, set_grad_enabled, watched_by
 from twograd.tape.node import Edge, Node
 from twograd.tape.storage import superseded
 from twograd.tape.tensor import Tensor
 from twograd.tape.views import attached, path_functions, write
-from twograd.tape.where import Place, Position, here, place
 
 MAX_EVENTS = 20_000
 MAX_ROUNDS = 16  # further errors that one kind of fix may run into, each mended in the same way
@@ -234,6 +235,9 @@ class Recording(Watcher):
             if isinstance(event, Op) and any(ref() is node for ref in event.nodes):
                 return i
         return None
+
+
+anomaly.WATCHERS.append(Recording)
 
 
 class _Impossible(Exception):

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twograd.tape.blame import Change, ModifiedInPlace
+from twograd.tape.lines import here
 from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Node
-from twograd.tape.where import here
 
 if TYPE_CHECKING:
     from twograd.tape.tensor import Tensor
