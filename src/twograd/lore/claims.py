@@ -7,6 +7,10 @@ PyTorch学习笔记(12)——PyTorch中的Autograd机制介绍, of 2018, half of
 ``python -m twograd.lore`` writes ``docs/claims.md``. Read :class:`Claim`, then :func:`zero_grad_experiment`.
 """
 
+# Tensor gets its operators and methods when the package is imported: a type checker does not see them.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal

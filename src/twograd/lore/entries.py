@@ -4,6 +4,10 @@ One entry is one error. Its two programs stand above it; :func:`twograd.lore.pro
 texts are those of the systems named, and most are raised here word for word.
 """
 
+# Tensor gets its operators and methods when the package is imported: a type checker does not see them.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
+
 import copy
 
 import jax

@@ -1,11 +1,16 @@
 """Wrong gradients that no error told of: each in a few lines that run, with its check off and on.
 
 What flows in: nothing. What flows out: for each exhibit the number that the real system gives, the right one, and what
-each check says. Read :class:`Exhibit`, then any exhibit. A system that is not installed is emulated by the smallest
-program which makes the same mistake for the same reason; an emulation is labelled as one.
+each check says. Read :class:`Exhibit`, then any exhibit. Each system is emulated by the smallest program which
+makes the same mistake for the same reason, and is labelled as an emulation; where the real one is installed, the tests
+hold the emulation to it.
 
 The right number of each exhibit comes from central differences in float64, which share no code with any of this.
 """
+
+# Tensor gets its operators and methods when the package is imported: a type checker does not see them.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
 
 from collections.abc import Callable
 from dataclasses import dataclass
