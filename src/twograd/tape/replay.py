@@ -161,13 +161,17 @@ class Recording(Watcher):
     def refused(self, error: Exception) -> None:
         if not isinstance(error, ModifiedInPlace):
             return
-        with watched_by(instead_of=Watcher):
-            try:
+        anomaly_before = mode.anomaly
+        mode.set(anomaly=None)
+        try:
+            with watched_by(instead_of=Watcher):
                 fixes = self._fixes(error)
-            except _Impossible as reason:
-                error.add_note(f"No fix was tried: {reason}.")
-                return
-        error.tell(fixes)
+        except _Impossible as reason:
+            error.add_note(f"No fix was tried: {reason}.")
+        else:
+            error.tell(fixes)
+        finally:
+            mode.set(anomaly=anomaly_before)
 
     # --- Tensors by number ---
 
