@@ -18,6 +18,7 @@ ALLOWED = {
     "_arguments": {"rules"},
     "_protocol": set(),
     "_table": set(),
+    "_console": set(),
     "_files": set(),
     "_trees": set(),
     "deploy": {"_trees"},
@@ -45,10 +46,11 @@ ALLOWED = {
     "models": {"nn", "tape"},
     "data": {"tape"},
     "compare": {
-        *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),
+        *("_compat", "_console", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data", "pictures"),
     },
-    "cli": {"compare", "exit_codes"},
+    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy"},
+    "cli": {"compare", "lore", "exit_codes"},
     "__main__": {"cli"},
 }
 

@@ -1,4 +1,5 @@
-"""The command ``twograd``: reads the command line; the work is done in :mod:`twograd.compare.commands`.
+"""The command ``twograd``: reads the command line; the work is done in :mod:`twograd.compare.commands`, or, for errors
+and claims, in :mod:`twograd.lore.commands`.
 
 What flows in: arguments. What flows out: text on stdout (progress and errors on stderr) and an exit code: 0 all is
 well; 1 gradients disagree; 2 the question cannot be answered as asked; 3 an engine or a comparison raised; 130
@@ -26,6 +27,9 @@ examples:
   twograd corners comparisons/mlp_digits.py   one program at the four corners, every cell measured
   twograd plot results/2026-11-23T14-24-38Z   draw the report again from its results.json
   twograd env                                 what results would be stamped with
+  twograd explain "PASTED ERROR"              what an error of PyTorch, TensorFlow, Theano, ... means; a way out
+  twograd museum                              wrong gradients that no error tells of, and what catches them
+  twograd claims --lang zh                    what a widely read note says of autograd, claim by claim
 """
 
 
@@ -36,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help()
         return OK
     try:
-        commands = importlib.import_module("twograd.compare.commands")
+        commands = importlib.import_module(f"twograd.{options.area}.commands")
         code = getattr(commands, options.verb)(options)
         sys.stdout.flush()
         return code
@@ -66,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         prog="twograd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"twograd {__version__}")
-    verbs = top.add_subparsers(dest="verb", metavar="list|report|check|bench|corners|plot|env")
+    verbs = top.add_subparsers(dest="verb", metavar="list|report|check|bench|corners|plot|env|explain|museum|claims")
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="of the terminal's text")
@@ -93,8 +97,10 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--rounds", type=_natural, metavar="N", help="samples of each stage at least (20)")
     timing.add_argument("--warmup", type=_positive, metavar="SECONDS", help="at most, for each stage (1.0)")
 
-    def verb(name: str, help: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=help, description=help, parents=[common, *parents])
+    def verb(name: str, help: str, *parents: argparse.ArgumentParser, area: str = "compare") -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=help, description=help, parents=[common, *parents])
+        made.set_defaults(area=area)
+        return made
 
     verb("list", "the comparisons and the engines")
     verb("check", "checks all gradients, and times nothing", running)
@@ -106,6 +112,15 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("results", metavar="RESULTS", help="a results.json, or the folder that it lies in")
     plot.add_argument("--out", metavar="DIR", help="folder to draw into (that of the results)")
     verb("env", "prints the environment that results are stamped with")
+    explain = verb("explain", "what an error means, a program that raises it, and the way out", area="lore")
+    explain.add_argument("text", nargs="*", metavar="TEXT", help="the error, or a name; standard input if none")
+    explain.add_argument("--list", action="store_true", help="all entries")
+    explain.add_argument("--all", action="store_true", help="every entry that the text fits, not the best only")
+    museum = verb("museum", "wrong gradients that no error tells of, with their checks off and on", area="lore")
+    museum.add_argument("names", nargs="*", metavar="NAME", help="exhibits to show, with their programs (all, without)")
+    claims = verb("claims", "a note on autograd, claim by claim, with verdicts", area="lore")
+    claims.add_argument("--lang", choices=("en", "zh"), default="en", help="of claims and verdicts (en)")
+    claims.add_argument("--run", action="store_true", help="runs the check of each claim, and prints what it measured")
     return top
 
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from twograd._console import console as console
 from twograd.compare import results, stats
 from twograd.compare.check import REFERENCE
 from twograd.compare.corners import Corners
@@ -30,15 +31,6 @@ STATUS_STYLE = {"ok": "green", "mismatch": "bold red", "failed": "bold red", "sk
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 
 TIMED = ("forward", "forward+backward", "step")
-
-
-def console(color: str, stderr: bool = False) -> Console:
-    """``--color`` wins over NO_COLOR, which wins over FORCE_COLOR, which wins over whether this is a terminal."""
-    if color == "always":
-        return Console(stderr=stderr, force_terminal=True, no_color=False, highlight=False)
-    if color == "never":
-        return Console(stderr=stderr, color_system=None, highlight=False)
-    return Console(stderr=stderr, highlight=False)
 
 
 @contextlib.contextmanager

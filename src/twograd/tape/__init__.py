@@ -42,6 +42,8 @@ from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
 from twograd.tape.inference import inference_mode as inference_mode
 from twograd.tape.inference import is_inference_mode_enabled as is_inference_mode_enabled
+from twograd.tape.leaks import Leak as Leak
+from twograd.tape.leaks import leaks as leaks
 from twograd.tape.modes import enable_grad as enable_grad
 from twograd.tape.modes import granularity as granularity
 from twograd.tape.modes import in_place_views as in_place_views
@@ -50,6 +52,8 @@ from twograd.tape.modes import no_grad as no_grad
 from twograd.tape.modes import set_grad_enabled as set_grad_enabled
 from twograd.tape.node import AccumulateGrad as AccumulateGrad
 from twograd.tape.node import Node as Node
+from twograd.tape.replay import explaining as explaining
+from twograd.tape.save_map import save_map as save_map
 from twograd.tape.stats import TapeStats as TapeStats
 from twograd.tape.stats import stats as stats
 from twograd.tape.tensor import Tensor as Tensor

@@ -97,9 +97,14 @@ def _tell(node: Node) -> None:
     warnings.warn(text, UserWarning, stacklevel=2)
 
 
+WATCHERS: list[type[Watcher]] = [_Stacks]
+"""What watches while anomalies are looked for; ``replay.py`` adds its own."""
+
+
 def _set(anomaly: Anomaly | None) -> None:
-    others = tuple(w for w in mode.watchers if not isinstance(w, _Stacks))
-    own = tuple(w for w in mode.watchers if isinstance(w, _Stacks)) or (_Stacks(),)
+    kinds = tuple(WATCHERS)
+    others = tuple(w for w in mode.watchers if not isinstance(w, kinds))
+    own = tuple(w for w in mode.watchers if isinstance(w, kinds)) or tuple(kind() for kind in kinds)
     mode.set(anomaly=anomaly, watchers=others if anomaly is None else (*others, *own))
 
 

@@ -17,6 +17,7 @@ from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
 from twograd.tape.deferred import Pending, Program, Value, elements_of, pending
+from twograd.tape.lines import here
 from twograd.tape.modes import Deferring, Level, Watched, deferring_to, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
@@ -104,6 +105,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
             node.saved = plan.pick(values)
             node.rare = None
             node.order = next_order()
+            node.where = here()
         if not plan.single:
             return unflatten(plan, results, node, [])
         tensor = new(Tensor)

@@ -18,7 +18,7 @@ from twograd.tape.apply import apply
 from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
 from twograd.tape.modes import mode
-from twograd.tape.node import Edge, GradientEdge, InputMetadata
+from twograd.tape.node import Edge, GradientEdge, InputMetadata, next_order, walks
 from twograd.tape.tensor import Tensor
 
 Differentiable = Tensor | GradientEdge
@@ -116,14 +116,22 @@ def _walk(
 ) -> dict[Edge, Any]:
     keep = create_graph if retain is None else retain
     on_tensors = _on_tensors(create_graph)
+    for watcher in mode.watchers:
+        watcher.walk_began(edges, cts)
     before = mode.grad
     mode.set(grad=create_graph)  # for hooks, and the code of users' own Functions
     try:
         if mode.compile_at and not on_tensors and not batched:
-            return compiled.walk(edges, cts, targets, keep, False, accumulating)
-        return backward_pass(edges, cts, targets, keep, on_tensors, accumulating, batched)
+            found = compiled.walk(edges, cts, targets, keep, False, accumulating)
+        else:
+            found = backward_pass(edges, cts, targets, keep, on_tensors, accumulating, batched)
     finally:
         mode.set(grad=before)
+    if (targets is None or accumulating) and not create_graph:
+        walks.append(-next_order())
+    for watcher in mode.watchers:
+        watcher.walk_ended()
+    return found
 
 
 def _on_tensors(create_graph: bool) -> bool:

@@ -85,7 +85,7 @@ EVERYTHING = frozenset({Ellipsis, (None, None, None)})  # x[:] is x itself, not 
 DONATED_BYTES = 2**16  # below, looking costs more than it saves
 
 
-def in_place(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def in_place(operation: Callable[..., Tensor], name: str | None = None) -> Callable[..., Tensor]:
     """The twin of ``operation`` that changes its first Tensor, and returns it.
 
     Raises RuntimeError for a leaf that requires grad, for a view of one, and for a result of another shape, or of a
@@ -98,11 +98,12 @@ def in_place(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if mode.recording is False and not kwargs and hasattr(operation, "donating") and _may_donate(x, args):
             result = operation.donating(x, *args)  # pyright: ignore[reportFunctionMemberAccess]
             if result is not None:
-                return write(x, result)
-        return write(x, operation(x, *args, **kwargs))
+                return write(x, result, changed.__name__)
+        return write(x, operation(x, *args, **kwargs), changed.__name__)
 
-    changed.__name__ = f"{operation.__name__}_"
-    changed.__doc__ = f"``{operation.__name__}`` in place."
+    name = name or operation.__name__
+    changed.__name__ = f"{name}_"
+    changed.__doc__ = f"``{name}`` in place."
     return changed
 
 
@@ -121,7 +122,7 @@ def _may_donate(x: Tensor, args: tuple[Any, ...]) -> bool:
 
 
 for _name in NAMES:
-    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name)))
+    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), _name))
 
 for _name, _twin in OPERATORS.items():
     _operator = getattr(Tensor, f"{_twin}_") if _twin else in_place(getattr(Tensor, f"__{_name}__"))
@@ -158,22 +159,28 @@ def _copy(x: Any, source: Any) -> Any:
 _zero.__name__, _fill.__name__, _copy.__name__ = "zero", "fill", "copy"
 
 
+def write_of(x: Tensor, function: Callable[..., Any], *args: Any) -> Tensor:
+    """Puts ``function`` of ``x`` and ``args`` in the place of its elements."""
+    check_writable(x, args)
+    return write(x, apply(function, x, *args), f"{function.__name__}_")
+
+
 @method
 def zero_(self: Tensor) -> Tensor:
     """Zeros in place of the elements."""
-    return in_place(lambda x: apply(_zero, x))(self)
+    return write_of(self, _zero)
 
 
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
     """One value, a number or a Tensor of no dimensions, in place of the elements."""
-    return in_place(lambda x, value: apply(_fill, x, value))(self, value)
+    return write_of(self, _fill, value)
 
 
 @method
 def copy_(self: Tensor, source: Any) -> Tensor:
     """The elements of ``source``, broadcast and converted, in place of the elements."""
-    return in_place(lambda x, source: apply(_copy, x, source))(self, source)
+    return write_of(self, _copy, source)
 
 
 @method
@@ -190,4 +197,4 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     if basic and mode.enabled and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
     check_writable(self, (value,))
-    write(self, apply(assigner(spec), self, value, *operands))
+    write(self, apply(assigner(spec), self, value, *operands), "item assignment")

@@ -44,6 +44,18 @@ class Watcher:
     def written(self, x: "Tensor", result: "Tensor") -> None:
         """A change in place put the elements and the history of ``result`` in the place of those of ``x``."""
 
+    def shared(self, tensor: "Tensor", owner: "Tensor", step: "tuple[Any, ...] | None") -> None:
+        """``tensor`` shows the elements of ``owner`` from now on: all of them, or by the ``step`` of a view."""
+
+    def walk_began(self, roots: "Sequence[tuple[Node, int]]", cts: Sequence[Any]) -> None:
+        """A walk back from these edges begins."""
+
+    def walk_ended(self) -> None:
+        """That walk is done."""
+
+    def refused(self, error: Exception) -> None:
+        """An error is about to be raised for a saved value that was changed in place; notes may be added to it."""
+
 
 class Watched:
     """What a watched thread has for a level. No plan is kept under it: so the recorder, which finds none, comes to

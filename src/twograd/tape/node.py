@@ -8,10 +8,12 @@ nodes have (hooks, retained gradients, ...) is in one slot, :class:`Rare`, which
 import functools
 import itertools
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from twograd.errors import FREED
+from twograd.tape.lines import Position, here
 
 if TYPE_CHECKING:
     from twograd.tape.plan import Plan
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 Edge = tuple["Node", int]
 
 next_order = itertools.count(0, -1).__next__
+walks: deque[int] = deque(maxlen=4096)
+"""How many nodes there were as each call of ``backward`` ended: what lies between two numbers is one iteration."""
 next_hook = itertools.count().__next__
 leaves_with_hooks: "weakref.WeakSet[AccumulateGrad]" = weakref.WeakSet()
 
@@ -146,17 +150,19 @@ class Node(_Common):
     it is None once they are freed. Nodes are numbered as they are made, so every node's number is higher than its
     operands' nodes': walking back in falling order meets a node only when all that uses it has been done. ``order`` is
     that number negated, for a heap that yields the smallest. ``rare`` is None for most; see :class:`Rare`.
+    ``where`` is the user's line that made the node, for :func:`twograd.tape.lines.place`.
 
     A node that a user looks at gets a class named after its op; see :func:`shown`.
     """
 
-    __slots__ = ("__weakref__", "edges", "order", "plan", "rare", "saved")
+    __slots__ = ("__weakref__", "edges", "order", "plan", "rare", "saved", "where")
 
     plan: "Plan"
     edges: Sequence[Edge]
     saved: Sequence[Any] | None
     rare: Rare | None
     order: int
+    where: Position | None
 
     def __init__(self, plan: "Plan", edges: Sequence[Edge], saved: Sequence[Any]):
         self.plan = plan
@@ -164,6 +170,7 @@ class Node(_Common):
         self.saved = saved
         self.rare = None
         self.order = next_order()
+        self.where = here()
 
     def name(self) -> str:
         """PyTorch's name: ``MulBackward0``. It is the name of the node's class too, for those who look at that."""

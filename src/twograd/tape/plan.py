@@ -145,8 +145,9 @@ class CompiledPlan(Plan):
         if any(wanted) and any(self.differentiable):
             self._split = split_vjp(closed, wanted)
             closed, self.positions, self.wanted = self._split.forward, self._split.saved, wanted
+            self.program = closed
         else:
-            self.positions, self.wanted = None, (False,) * len(wanted)
+            self.positions, self.wanted, self.program = None, (False,) * len(wanted), None
         self.num_results = len(closed.out_avals)
         self.pick = picker(self.positions)
         self.forward = jax.jit(jaxpr_as_fun(closed))
@@ -182,7 +183,7 @@ class EquationPlan(Plan):
 
     def __init__(self, eqn: JaxprEqn, wanted: Mask):
         super().__init__()
-        self._eqn = eqn
+        self.eqn = eqn
         self.name = node_name(eqn.primitive)
         self.wanted = wanted
         self.num_outs = self.num_results = len(eqn.outvars)
@@ -193,7 +194,7 @@ class EquationPlan(Plan):
         self.positions = tuple(flat) if any(wanted) else None
 
     def forward(self, *operands: Any) -> list[Any]:
-        return bind_again(self._eqn, operands)
+        return bind_again(self.eqn, operands)
 
     def _backward(self, saved: Sequence[Any], cts: Sequence[Any], wanted: Mask) -> Sequence[Any]:
         values = iter(saved)
@@ -201,10 +202,10 @@ class EquationPlan(Plan):
             name: next(values) if isinstance(where, int) else tuple(next(values) for _ in where)
             for name, where in self._layout.items()
         }
-        in_cts = rules.pullback(self._eqn, named, cts, wanted)
+        in_cts = rules.pullback(self.eqn, named, cts, wanted)
         return [
             None if ct is None else rules.unbroadcast(ct, atom.aval)
-            for ct, atom in zip(in_cts, self._eqn.invars, strict=True)
+            for ct, atom in zip(in_cts, self.eqn.invars, strict=True)
         ]
 
     def _compile(self, pull: Pullback, with_ct: Mask) -> Pullback:

@@ -12,9 +12,12 @@ storage and costs nothing; the walk back looks at what it reads only while super
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twograd.tape.blame import Change, ModifiedInPlace
+from twograd.tape.lines import here
 from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Node
 
@@ -47,16 +50,19 @@ TYPES = {
     "complex128": "ComplexDouble",
 }  # fmt: skip
 
+MAX_CHANGES = 32  # of which a counter keeps the lines
+
 _forgetting = threading.Lock()
 
 
 class Counter:
     """Counts the changes seen by the Tensors that share it."""
 
-    __slots__ = ("version",)
+    __slots__ = ("changes", "version")
 
     def __init__(self, version: int = 0):
         self.version = version
+        self.changes: deque[Change] | None = None  # the last ones
 
 
 class Storage:
@@ -157,6 +163,8 @@ def share(tensor: "Tensor", owner: "Tensor", counter: Counter | None = None) -> 
         tensor.__class__ = owner._in_inference
     tensor._alias = Alias(alias.storage, counter, alias.path, alias.in_row)
     alias.storage.add(tensor, counter)
+    for watcher in mode.watchers:
+        watcher.shared(tensor, owner, None)
     return tensor
 
 
@@ -175,14 +183,22 @@ superseded: dict[int, _Superseded] = {}
 """By id, the arrays that are alive and were replaced by a change in place."""
 
 
-def supersede(storage: Storage, counter: Counter, writer: int | None) -> None:
-    """One more change is counted, and all arrays that were current for its counter are superseded."""
+def supersede(
+    storage: Storage, counter: Counter, writer: int | None, op: str = "a change", sizes: tuple[int, ...] = ()
+) -> None:
+    """One more change is counted, and all arrays that were current for its counter are superseded.
+
+    ``op`` changed elements of these sizes; that, and the user's line, is kept for who asks who did it.
+    """
     for tensor, ref, seen_by in storage.shown:
         array = None if ref is None else ref()
         if array is not None and seen_by is counter:
             key = id(array)
             alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
             superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
+    if counter.changes is None:
+        counter.changes = deque(maxlen=MAX_CHANGES)
+    counter.changes.append(Change(counter.version, op, sizes, here()))
     counter.version += 1
 
 
@@ -206,20 +222,31 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
         if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
         made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
-        raise modified(value, entry.counter.version, entry.version, made)
+        text = modified_text(value, entry.counter.version, entry.version, made)
+        changes, versions = entry.counter.changes or (), (entry.version, entry.counter.version)
+        error = ModifiedInPlace(text, node, position, changes, versions, tensor, _showing(entry.counter, tensor))
+        error.tell(None)
+        for watcher in mode.watchers:
+            watcher.refused(error)
+        raise error
 
 
-def modified(array: Any, version: int, expected: int, made: str = "") -> RuntimeError:
-    """PyTorch's error for a saved array that was changed; ``made`` says which node's output it is."""
-    return RuntimeError(
-        MODIFIED.format(
-            type=f"torch.{type_name(array.dtype)}Tensor",
-            sizes=list(array.shape),
-            output=made and f", which is {made},",
-            version=version,
-            expected=expected,
-            hint=HINT if mode.anomaly is None else HINT_OF_ANOMALY,
-        )
+def _showing(counter: Counter, tensor: "Tensor | None") -> "list[Tensor]":
+    """The Tensors that share the storage of ``tensor`` and its count."""
+    if tensor is None or tensor._alias is None:
+        return []
+    return [t for t in tensor._alias.storage.tensors() if t._alias is not None and t._alias.counter is counter]
+
+
+def modified_text(array: Any, version: int, expected: int, made: str = "") -> str:
+    """PyTorch's text for a saved array that was changed; ``made`` says which node's output it is."""
+    return MODIFIED.format(
+        type=f"torch.{type_name(array.dtype)}Tensor",
+        sizes=list(array.shape),
+        output=made and f", which is {made},",
+        version=version,
+        expected=expected,
+        hint=HINT if mode.anomaly is None else HINT_OF_ANOMALY,
     )
 
 

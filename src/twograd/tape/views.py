@@ -140,7 +140,7 @@ def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool =
     them all in their order, as a reshape does.
     """
     refusal = None if mode.enabled else INFERENCE if mode.inference else NO_GRAD
-    return _attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
+    return attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
 def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
@@ -150,11 +150,11 @@ def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[T
         result = apply(function, x, *operands)
         refusal = Refusal(True, name if result.requires_grad else "", i)
         refusal = refusal if mode.enabled else INFERENCE if mode.inference else NO_GRAD
-        results.append(_attached(result, x, function, tuple(operands), refusal))
+        results.append(attached(result, x, function, tuple(operands), refusal))
     return tuple(results)
 
 
-def _attached(
+def attached(
     result: Tensor,
     x: Tensor,
     function: Callable[..., Any],
@@ -174,6 +174,8 @@ def _attached(
     path = (of.path, function, operands)
     result._alias = Alias(of.storage, of.counter, path, in_row and of.in_row, base, start, refusal)
     of.storage.add(result, of.counter)
+    for watcher in mode.watchers:
+        watcher.shared(result, x, (function, operands, refusal, in_row))
     return result
 
 
@@ -267,8 +269,11 @@ def _check_unshared(x: Tensor, alias: Alias) -> None:
         )
 
 
-def write(x: Tensor, result: Tensor) -> Tensor:
-    """Puts ``result`` in the place of the elements and the history of ``x``, and of all that share them."""
+def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
+    """Puts ``result`` in the place of the elements and the history of ``x``, and of all that share them.
+
+    ``op`` says what did, for who asks later.
+    """
     result = _fitting(x, result)
     x._data  # noqa: B018 # what it showed is computed, if it was put off: a node may have saved it
     alias = alias_of(x)
@@ -283,7 +288,8 @@ def write(x: Tensor, result: Tensor) -> Tensor:
         whole = None
         if tracked:
             _move_history(x, result)
-    supersede(storage, alias.counter, None if node is None else node.order)
+    op = op if alias.path is None else f"{op} through a view,"
+    supersede(storage, alias.counter, None if node is None else node.order, op, result.shape)
     tensors = storage.tensors()
     if type(result) is Pending and type(x) is Tensor and alias.path is None and len(tensors) == 1:
         storage.shown = []
@@ -383,6 +389,18 @@ def put(x: Tensor, start: Path, whole: Tensor, value: Tensor) -> Tensor:
     """``whole`` with ``value`` where the view ``x`` shows it; the other way round as :func:`shown`."""
     functions, operands = _flat(alias_of(x).path, start)
     return apply(_inverse(_composed(functions)), whole, value, *operands)
+
+
+def path_functions(
+    steps: Sequence[tuple[Any, Sequence[Any]]],
+) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
+    """For the steps of a path, each a view function and its operands, two functions of arrays: what the path shows of
+    the whole, and the whole with another value there."""
+    if not steps:
+        return lambda whole: whole, lambda whole, value: value
+    shown = _composed(tuple((function, len(given)) for function, given in steps))
+    operands = [o._data if isinstance(o, Tensor) else o for _, given in steps for o in given]
+    return lambda whole: shown(whole, *operands), lambda whole, value: _inverse(shown)(whole, value, *operands)
 
 
 @functools.lru_cache(maxsize=MAX_PATHS)

@@ -20,7 +20,7 @@ from twograd.tape.factories import get_rng_state, set_rng_state
 from twograd.tape.gradients import backward
 from twograd.tape.modes import Granularity, Walk, Watcher, enable_grad, granularity, mode, no_grad, watched_by
 from twograd.tape.saved import Packed, saved_tensors_hooks
-from twograd.tape.storage import modified, superseded
+from twograd.tape.storage import modified_text, superseded
 from twograd.tape.tensor import Tensor, make_tensor
 
 PASS_EXPLICITLY = (
@@ -311,7 +311,7 @@ def _kept(arg: Tensor) -> Callable[[], Tensor]:
 
     def found() -> Tensor:
         if id(array) in superseded:
-            raise modified(array, superseded[id(array)].counter.version, version)
+            raise RuntimeError(modified_text(array, superseded[id(array)].counter.version, version))
         return make_tensor(array, edge)
 
     return found
