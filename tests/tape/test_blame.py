@@ -324,7 +324,7 @@ def walks(seed):
             if line[0] == "backward":
                 continue
             with contextlib.suppress(RuntimeError, IndexError), tape.no_grad() if line[2] else contextlib.nullcontext():
-                made = step(env, line, ambiguous)
+                made = step(env, line, ambiguous, None, 0)
                 if made is not None:
                     if line[0] == "view" and (line[2] or line[1][0] % len(env) in ambiguous):
                         ambiguous.add(len(env))

@@ -294,7 +294,7 @@ def test_back_then_forward_is_the_same():
 def test_text_of_a_step():
     x, w = leaves(X, W)
     text = repr(tape.step(layer(x, w), params={"net": {"w": w}}).run_to("Mul"))
-    assert text.startswith("a loss: step 2 of 6: MulBackward0 #2, of mul\n")
+    assert text.startswith("a loss: step 2 of 6: MulBackward0 #2, of mul at test_stepper.py:")
     for said in (
         "▸ MulBackward0 #2  1 of 1 arrived  taken now",
         "mul with respect to x  elementwise.py:",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 
 from twograd._compat import X64
+from twograd.tape.lines import here
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import CompiledPlan
 from twograd.tape.structures import Structures
@@ -157,6 +158,7 @@ class Program:
         node.edges = edges
         _set_saved(node, plan.pick(operands + results))
         node.rare = None
+        node.where = here()
         node.order = next_order()
         return results, node
 

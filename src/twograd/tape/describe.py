@@ -8,7 +8,6 @@ import ast
 import functools
 import inspect
 import linecache
-import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from twograd import rules
 from twograd.tape.autograd.function import FunctionNode
+from twograd.tape.lines import place
 from twograd.tape.node import AccumulateGrad, Node
 from twograd.tape.plan import CompiledPlan, EquationPlan, Plan
 from twograd.tape.stats import kept_arrays
@@ -87,15 +87,10 @@ def result_avals(plan: Plan) -> list[Any]:
     return [aval for aval in plan.result_avals[: getattr(plan, "num_outs", None)] if aval is not None]
 
 
-FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)')
-
-
 def line_of(node: Node) -> str | None:
-    """The user's line that made the node, ``file:line (function)``: known where anomalies were looked for."""
-    metadata = node.rare.metadata if node.rare is not None else None
-    stack = (metadata or {}).get("traceback_")
-    found = FRAME.search(stack[-1]) if stack else None
-    return f"{found['file']}:{found['line']} ({found['function']})" if found else None
+    """The user's line that made the node, ``file:line (function)``."""
+    made = place(node.where)
+    return None if made is None else str(made)
 
 
 def short(line: str) -> str:
