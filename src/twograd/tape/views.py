@@ -226,11 +226,19 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
             raise RuntimeError(VIEW_OF_LEAF)
         if x.requires_grad and x.is_leaf:
             raise RuntimeError(LEAF)
-    if alias is not None and not alias.in_row and any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)):
+    if alias is not None and not alias.in_row and _overlaps(x, alias):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
+
+
+def _overlaps(x: Tensor, alias: Alias) -> bool:
+    """Whether some element of ``x`` stands at several places: it was expanded, or its windows overlap."""
+    functions, _ = _flat(alias.path)
+    return any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)) or any(
+        getattr(function, "overlaps", False) for function, _ in functions
+    )
 
 
 def _check_unshared(x: Tensor, alias: Alias) -> None:
@@ -269,6 +277,19 @@ def write(x: Tensor, result: Tensor) -> Tensor:
             put = recorder(_inverse(_composed(functions)))
             storage.array = put(Tensor(storage.array), Tensor(result._data), *operands)._data
     _spread(x, result._data, alias)
+    return x
+
+
+def reshaped(x: Tensor, shown: Tensor) -> Tensor:
+    """Lets ``x``, which no other Tensor is a view of, be what ``shown``, a view of it, is."""
+    alias, new = alias_of(x), alias_of(shown)
+    node = shown.grad_fn
+    supersede(alias.storage, alias.counter, None if node is None else node.order)
+    _move_history(x, shown)
+    x._data = shown._data
+    base = alias.base
+    x._alias = Alias(alias.storage, alias.counter, new.path, new.in_row, base, alias.start, alias.refusal)
+    alias.storage.add(x, alias.counter)
     return x
 
 
