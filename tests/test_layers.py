@@ -35,7 +35,7 @@ ALLOWED = {
         "deploy",
         "pictures",
     },
-    "tape": {"_compat", "errors", "rules", "_arguments", "graph"},
+    "tape": {"_compat", "errors", "rules", "_arguments", "graph", "nn"},
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},

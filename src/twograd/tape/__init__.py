@@ -1,32 +1,20 @@
 """The dynamic engine: runs each op at once on JAX arrays, records it, and differentiates by value.
 
 Read ``tensor.py`` and ``node.py`` for what is recorded, ``apply.py`` for how, and ``backward.py`` for the walk back.
-The names and their meaning are PyTorch's.
+The names and their meaning are PyTorch's: ``import twograd.tape as torch``. What is not listed here (``torch.sin``,
+``torch.cat``, ``torch.float32``) is found in ``functions.py`` when it is first used.
 """
+
+import importlib
+from typing import Any
 
 from twograd.tape import autograd as autograd
 from twograd.tape import inplace as inplace
+from twograd.tape import functions as functions
 from twograd.tape import methods as methods
 from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches
-from twograd.tape.factories import arange as arange
-from twograd.tape.factories import as_tensor as as_tensor
-from twograd.tape.factories import empty as empty
-from twograd.tape.factories import eye as eye
-from twograd.tape.factories import full as full
-from twograd.tape.factories import full_like as full_like
-from twograd.tape.factories import linspace as linspace
-from twograd.tape.factories import manual_seed as manual_seed
-from twograd.tape.factories import ones as ones
-from twograd.tape.factories import ones_like as ones_like
-from twograd.tape.factories import rand as rand
-from twograd.tape.factories import rand_like as rand_like
-from twograd.tape.factories import randint as randint
-from twograd.tape.factories import randn as randn
-from twograd.tape.factories import randn_like as randn_like
 from twograd.tape.factories import tensor as tensor
-from twograd.tape.factories import zeros as zeros
-from twograd.tape.factories import zeros_like as zeros_like
 from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
 from twograd.tape.modes import enable_grad as enable_grad
@@ -40,3 +28,21 @@ from twograd.tape.node import Node as Node
 from twograd.tape.stats import TapeStats as TapeStats
 from twograd.tape.stats import stats as stats
 from twograd.tape.tensor import Tensor as Tensor
+
+_SUBMODULES = frozenset({"cuda", "fft", "linalg", "nn", "special"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"twograd.tape.{name}")
+    try:
+        value = functions.find(name)
+    except KeyError:
+        raise AttributeError(f"module 'twograd.tape' has no attribute {name!r}") from None
+    if name not in functions.WIDE:
+        globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *functions.names(), *_SUBMODULES})

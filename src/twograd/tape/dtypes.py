@@ -44,7 +44,7 @@ _default: np.dtype | None = None
 # --- dtypes -----------------------------------------------------------------------------------------------------------
 
 
-def narrowed(dtype: Any) -> np.dtype:
+def narrowed(dtype: Any, stacklevel: int = 3) -> np.dtype:
     """``dtype`` (NumPy's, JAX's or Python's, or its name) as JAX keeps it just now. Warns where precision is lost."""
     if isinstance(dtype, str):
         dtype = DTYPES.get(dtype.removeprefix("torch."), dtype)
@@ -55,7 +55,7 @@ def narrowed(dtype: Any) -> np.dtype:
             f"{wide} is {kept} here, as JAX computes with 32 bits by default. For {wide} say "
             'jax.config.update("jax_enable_x64", True) first.',
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return kept
 
@@ -163,11 +163,15 @@ class device:
         self.type = kind
         self.index = int(number) if number else index
 
-    def jax(self) -> jax.Device:
+    @property
+    def platform(self) -> str:
+        """JAX's word for its kind."""
+        return PLATFORMS[self.type]
+
+    def in_jax(self) -> jax.Device:
         """The device of JAX's that this names. Raises RuntimeError where there is none."""
-        platform, index = PLATFORMS[self.type], self.index or 0
         try:
-            return jax.devices(platform)[index]
+            return jax.devices(self.platform)[self.index or 0]
         except (RuntimeError, IndexError) as error:
             has = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
             raise RuntimeError(
@@ -205,5 +209,5 @@ def placed(array: jax.Array, where: Any) -> jax.Array:
     """``array`` on the device ``where``; itself if that is None, or where it is."""
     if where is None:
         return array
-    wanted = (where if isinstance(where, device) else device(where)).jax()
+    wanted = (where if isinstance(where, device) else device(where)).in_jax()
     return array if array.devices() == {wanted} else jax.device_put(array, wanted)

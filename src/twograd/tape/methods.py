@@ -146,13 +146,13 @@ def where(self: Tensor, condition: Any, other: Any) -> Tensor:
     return _where(condition, self, other)
 
 
-_polygamma = operation("polygamma", ".t", lambda n, input: jax.scipy.special.polygamma(n, input))
+order_first = operation("polygamma", ".t", lambda n, input: jax.scipy.special.polygamma(n, input))
 
 
 @method
 def polygamma(self: Tensor, n: int) -> Tensor:
     """The n-th derivative of the digamma function."""
-    return _polygamma(n, self)
+    return order_first(n, self)
 
 
 @method
@@ -339,7 +339,7 @@ def _converter(dtype: np.dtype) -> Callable[[Any], Any]:
 @structured
 def _mover(where: device) -> Callable[[Any], Any]:
     def to(x):
-        return jax.device_put(x, where.jax())
+        return jax.device_put(x, where.in_jax())
 
     return to
 
@@ -385,10 +385,12 @@ def _moved(x: Tensor, where: Any) -> Tensor:
     return x if placed(x._data, where) is x._data else apply(_mover(where), x)
 
 
-@method
-def type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """Converted to a dtype; without one the name of the type, as PyTorch says it."""
     return f"torch.{type_name(self.dtype)}Tensor" if dtype is None else to(self, dtype)
+
+
+Tensor.type = _type  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @method
