@@ -206,8 +206,8 @@ def device_of(array: Any) -> device:
 
 
 def placed(array: jax.Array, where: Any) -> jax.Array:
-    """``array`` on the device ``where``; itself if that is None, or where it is."""
-    if where is None:
+    """``array`` on the device ``where``; itself if that is None, or where it is, or while it is traced."""
+    if where is None or isinstance(array, jax.core.Tracer):
         return array
     wanted = (where if isinstance(where, device) else device(where)).in_jax()
     return array if array.devices() == {wanted} else jax.device_put(array, wanted)

@@ -17,7 +17,7 @@ import numpy as np
 from twograd.tape import dtypes, factories, methods, printing
 from twograd.tape.apply import apply
 from twograd.tape.dtypes import DTYPES, default_float, narrowed
-from twograd.tape.operations import functions, norm
+from twograd.tape.operations import functions, indices_of, norm
 from twograd.tape.schema import operation
 from twograd.tape.tensor import Size, Tensor
 
@@ -117,9 +117,9 @@ def _cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = 1, dim: int = -1) 
 def _searchsorted(sorted_sequence: Any, input: Any, *, right: bool = False, side: Any = None) -> Any:
     side = side or ("right" if right else "left")
     if sorted_sequence.ndim == 1:
-        return jnp.searchsorted(sorted_sequence, input, side=side)
+        return indices_of(jnp.searchsorted(sorted_sequence, input, side=side))
     find = jnp.vectorize(lambda row, values: jnp.searchsorted(row, values, side=side), signature="(n),(m)->(m)")
-    return find(sorted_sequence, input)
+    return indices_of(find(sorted_sequence, input))
 
 
 def _pad_vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
@@ -134,8 +134,8 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "atleast_1d":    ("t", lambda input: jnp.atleast_1d(input)),
     "atleast_2d":    ("t", lambda input: jnp.atleast_2d(input)),
     "atleast_3d":    ("t", lambda input: jnp.atleast_3d(input)),
-    "bucketize":     ("tt.", lambda input, boundaries, *, right=False: jnp.searchsorted(
-                          boundaries, input, side="right" if right else "left")),
+    "bucketize":     ("tt.", lambda input, boundaries, *, right=False: _searchsorted(
+                          boundaries, input, right=right)),
     "cat":           ("l.", _cat),
     "cdist":         ("tt..", _cdist),
     "column_stack":  ("l", lambda tensors: jnp.column_stack(tensors)),

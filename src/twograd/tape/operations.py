@@ -94,6 +94,16 @@ def divide(input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
     )
 
 
+def _nextafter(x: Any, y: Any) -> Any:
+    """With the derivative 1 in ``x``, as in PyTorch."""
+    return x - lax.stop_gradient(x) + lax.stop_gradient(jnp.nextafter(x, y))
+
+
+def indices_of(x: Any) -> Any:
+    """Integers as indices are: int64, or what JAX keeps for it."""
+    return x.astype(narrowed(np.int64))
+
+
 def _mask(name: str, mask: Any) -> Any:
     if mask.dtype != np.bool_:
         raise RuntimeError(f"{name} only supports boolean masks, but got mask with dtype {mask.dtype}")
@@ -211,7 +221,7 @@ def _and_mean(function: Any) -> Callable[..., Any]:
 
 def _at(x: Any, indices: Any, dim: int, keepdim: bool = True) -> ValuesAndIndices:
     """The elements at indices along a dimension, of size 1 there, and these indices."""
-    values = jnp.take_along_axis(x, indices, dim)
+    values, indices = jnp.take_along_axis(x, indices, dim), indices_of(indices)
     return ValuesAndIndices(*(a if keepdim else jnp.squeeze(a, dim) for a in (values, indices)))
 
 
@@ -641,7 +651,7 @@ BINARY: dict[str, Callable[..., Any]] = {
     "less": jnp.less, "less_equal": jnp.less_equal, "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2,
     "logical_and": jnp.logical_and, "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor, "lt": jnp.less,
     "maximum": jnp.maximum, "minimum": jnp.minimum, "mul": jnp.multiply, "multiply": jnp.multiply,
-    "ne": jnp.not_equal, "nextafter": jnp.nextafter, "not_equal": jnp.not_equal, "remainder": jnp.remainder,
+    "ne": jnp.not_equal, "nextafter": _nextafter, "not_equal": jnp.not_equal, "remainder": jnp.remainder,
     "true_divide": jnp.true_divide, "xlogy": jsp.xlogy,
 }  # fmt: skip
 """Functions of two operands, broadcast and promoted."""
