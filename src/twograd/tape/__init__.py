@@ -9,8 +9,8 @@ import importlib
 from typing import Any
 
 from twograd.tape import autograd as autograd
-from twograd.tape import inplace as inplace
 from twograd.tape import functions as functions
+from twograd.tape import inplace as inplace
 from twograd.tape import methods as methods
 from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches

@@ -159,8 +159,8 @@ def _cotangent(out: Tensor, ct: Tensor | None, i: int, create_graph: bool) -> An
         raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
     if ct.shape != out.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[{i}] has a shape of {tuple(ct.shape)} and output[{i}] has a shape of "
-            f"{tuple(out.shape)}."
+            f"Mismatch in shape: grad_output[{i}] has a shape of {ct.shape!r} and output[{i}] has a shape of "
+            f"{out.shape!r}."
         )
     if _is_complex(ct) != _is_complex(out):
         raise RuntimeError(

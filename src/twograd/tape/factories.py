@@ -55,9 +55,15 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return tensor(data, dtype, device)
 
 
-def asarray(data: Any, *, dtype: Any = None, device: Any = None, copy: Any = None, requires_grad: bool = False) -> Tensor:
+def asarray(
+    data: Any, *, dtype: Any = None, device: Any = None, copy: Any = None, requires_grad: bool = False
+) -> Tensor:
     """``data`` as a Tensor."""
-    return as_tensor(data, dtype, device).requires_grad_(requires_grad) if requires_grad else as_tensor(data, dtype, device)
+    return (
+        as_tensor(data, dtype, device).requires_grad_(requires_grad)
+        if requires_grad
+        else as_tensor(data, dtype, device)
+    )
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -109,7 +115,15 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     return Tensor(placed(jnp.full(_shape("full", (size,)), value), device), requires_grad)
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any) -> Tensor:
+def full_like(
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **ignored: Any,
+) -> Tensor:
     """A Tensor of one value, shaped as another."""
     kind = input.dtype if dtype is None else dtype
     value = fill_value._data if isinstance(fill_value, Tensor) else fill_value
@@ -121,7 +135,15 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     return _made(lambda kind: jnp.eye(n, m, dtype=kind), dtype, device, requires_grad)
 
 
-def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    *args: Any,
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Evenly spaced values: ``arange(end)``, ``arange(start, end)``, ``arange(start, end, step)``; of the default dtype
     if one of these is a float."""
     if len(args) == 1:
@@ -136,24 +158,39 @@ def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, dtype: An
     )
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """``steps`` values from ``start`` to ``end``, both included."""
     return _made(lambda kind: jnp.linspace(start, end, steps, dtype=kind), dtype, device, requires_grad)
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """``steps`` values from ``base ** start`` to ``base ** end``, both included, evenly spaced in the exponent."""
     return _made(lambda kind: jnp.logspace(start, end, steps, base=base, dtype=kind), dtype, device, requires_grad)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The rows and the columns of the elements on and below a diagonal."""
-    return _made(lambda kind: np.stack(np.tril_indices(row, offset, col)).astype(kind), dtype, device, False, narrowed(np.int64))
+    return _made(
+        lambda kind: np.stack(np.tril_indices(row, offset, col)).astype(kind), dtype, device, False, narrowed(np.int64)
+    )
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The rows and the columns of the elements on and above a diagonal."""
-    return _made(lambda kind: np.stack(np.triu_indices(row, offset, col)).astype(kind), dtype, device, False, narrowed(np.int64))
+    return _made(
+        lambda kind: np.stack(np.triu_indices(row, offset, col)).astype(kind), dtype, device, False, narrowed(np.int64)
+    )
 
 
 def _legacy(name: str, dtype: str) -> Callable[..., Tensor]:
@@ -267,7 +304,16 @@ randn, randn_like = _random("randn", jax.random.normal)
 rand.__doc__, randn.__doc__ = "Numbers uniform in [0, 1).", "Standard normal numbers."
 
 
-def randint(*args: Any, low: int = 0, high: Any = None, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randint(
+    *args: Any,
+    low: int = 0,
+    high: Any = None,
+    size: Any = None,
+    generator: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Integers uniform in [low, high): ``randint(low, high, size)``, or ``randint(high, size)`` from 0."""
     given = list(args)
     if size is None:
@@ -283,7 +329,9 @@ def randint(*args: Any, low: int = 0, high: Any = None, size: Any = None, genera
     return _made(lambda kind: draw.astype(kind), dtype, device, requires_grad, wide)
 
 
-def randint_like(input: Tensor, low: Any, high: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randint_like(
+    input: Tensor, low: Any, high: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Integers uniform in [low, high), shaped as another Tensor and of its dtype."""
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device)
@@ -295,7 +343,9 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = 
     return _made(lambda kind: jax.random.permutation(key, n).astype(kind), dtype, device, False, narrowed(np.int64))
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Normal numbers, of ``size`` or shaped as ``mean`` and ``std`` together. No gradient flows to these."""
     mean, std = (x._data if isinstance(x, Tensor) else x for x in (mean, std))
     if np.any(np.asarray(std) < 0):

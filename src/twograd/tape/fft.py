@@ -8,9 +8,9 @@ from twograd.tape.dtypes import default_float, narrowed
 from twograd.tape.schema import operation
 from twograd.tape.tensor import Tensor
 
-ONE = "fft ifft rfft irfft hfft ihfft".split()
-TWO = "fft2 ifft2 rfft2 irfft2".split()
-MANY = "fftn ifftn rfftn irfftn".split()
+ONE = ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft"]
+TWO = ["fft2", "ifft2", "rfft2", "irfft2"]
+MANY = ["fftn", "ifftn", "rfftn", "irfftn"]
 
 
 def _transform(name: str) -> Any:
@@ -18,7 +18,9 @@ def _transform(name: str) -> Any:
     if name in ONE:
         return operation(f"fft_{name}", "t.d.", lambda input, n=None, dim=-1, norm=None: function(input, n, dim, norm))
     if name in TWO:
-        return operation(f"fft_{name}", "t.d.", lambda input, s=None, dim=(-2, -1), norm=None: function(input, s, dim, norm))
+        return operation(
+            f"fft_{name}", "t.d.", lambda input, s=None, dim=(-2, -1), norm=None: function(input, s, dim, norm)
+        )
     return operation(f"fft_{name}", "t.d.", lambda input, s=None, dim=None, norm=None: function(input, s, dim, norm))
 
 

@@ -274,27 +274,13 @@ def _part(name: str) -> Callable[[Tensor], Tensor]:
 
 real, imag = _part("real"), _part("imag")
 
-METHODS = """
-adjoint allclose broadcast_to chunk clone diagonal dsplit equal flatten flip hsplit index_put is_complex is_conj
-is_floating_point is_neg is_nonzero is_same_size is_signed masked_select max min moveaxis movedim narrow narrow_copy numel
-permute pow ravel reshape resolve_conj resolve_neg scatter select split split_with_sizes squeeze swapaxes swapdims t
-tensor_split tile transpose unbind unflatten unsqueeze vsplit as_strided detach
-""".split()
+METHODS = ["adjoint", "allclose", "broadcast_to", "chunk", "clone", "diagonal", "dsplit", "equal", "flatten", "flip", "hsplit", "index_put", "is_complex", "is_conj", "is_floating_point", "is_neg", "is_nonzero", "is_same_size", "is_signed", "masked_select", "max", "min", "moveaxis", "movedim", "narrow", "narrow_copy", "numel", "permute", "pow", "ravel", "reshape", "resolve_conj", "resolve_neg", "scatter", "select", "split", "split_with_sizes", "squeeze", "swapaxes", "swapdims", "t", "tensor_split", "tile", "transpose", "unbind", "unflatten", "unsqueeze", "vsplit", "as_strided", "detach"]
 """Methods that PyTorch has as functions, too, and that are not in the table of operations."""
 
-IN_PLACE = """
-abs acos acosh arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max clamp_min clip
-conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd i0 index_put lcm ldexp log log10
-log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt sigmoid sin sinc sinh sqrt square tan tanh
-trunc xlogy zero
-""".split()
+IN_PLACE = ["abs", "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "asin", "asinh", "atan", "atanh", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "conj_physical", "cos", "cosh", "deg2rad", "detach", "erf", "erfc", "exp", "exp2", "expm1", "fill", "fix", "floor", "frac", "gcd", "i0", "index_put", "lcm", "ldexp", "log", "log10", "log1p", "log2", "logit", "nan_to_num", "neg", "negative", "rad2deg", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sin", "sinc", "sinh", "sqrt", "square", "tan", "tanh", "trunc", "xlogy", "zero"]
 """Operations in place that PyTorch has as functions, too: ``torch.relu_(x)``."""
 
-FACTORIES = """
-arange as_tensor asarray bernoulli empty empty_like eye from_numpy full full_like get_rng_state initial_seed linspace
-logspace multinomial normal ones ones_like poisson rand rand_like randint randint_like randn randn_like randperm
-scalar_tensor seed set_rng_state tensor tril_indices triu_indices zeros zeros_like Generator manual_seed
-""".split()
+FACTORIES = ["arange", "as_tensor", "asarray", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "get_rng_state", "initial_seed", "linspace", "logspace", "multinomial", "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "scalar_tensor", "seed", "set_rng_state", "tensor", "tril_indices", "triu_indices", "zeros", "zeros_like", "Generator", "manual_seed"]
 
 HERE: dict[str, Any] = {
     **{f.__name__: f for f in (einsum, meshgrid, where, broadcast_shapes, broadcast_tensors, chain_matmul, is_tensor)},

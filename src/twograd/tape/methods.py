@@ -7,7 +7,6 @@ Names are PyTorch's; NumPy's spellings ``axis`` and ``keepdims`` are taken too, 
 told in ``dtypes.py``.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,11 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twograd.tape import autograd, indexing, shapes
+from twograd.tape import autograd, shapes
 from twograd.tape.apply import SCALARS, apply, recorder
 from twograd.tape.dtypes import (
     DTYPES,
-    default_float,
     device,
     device_of,
     is_complex,
@@ -33,7 +31,7 @@ from twograd.tape.operations import extreme, functions
 from twograd.tape.printing import text
 from twograd.tape.schema import operation
 from twograd.tape.storage import type_name
-from twograd.tape.tensor import Tensor, make_tensor
+from twograd.tape.tensor import Tensor
 from twograd.tape.views import strides
 
 # --- the table as methods ---------------------------------------------------------------------------------------------
@@ -193,9 +191,7 @@ def __reversed__(self: Tensor) -> Tensor:
 def __contains__(self: Tensor, element: Any) -> bool:
     """Whether some element equals ``element``."""
     if not _is_data(element):
-        raise RuntimeError(
-            f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
-        )
+        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
     return bool(jnp.any(self._data == jnp.asarray(element)))
 
 

@@ -5,7 +5,6 @@ What flows in: nothing. What flows out: :data:`UNARY`, :data:`BINARY` and :data:
 PyTorch differ a line does as PyTorch does.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import jax.scipy.special as jsp
 import numpy as np
 from jax import lax
 
-from twograd.tape.dtypes import default_float, is_complex, is_floating, narrowed
+from twograd.tape.dtypes import default_float, is_floating, narrowed
 from twograd.tape.schema import operation
 
 
@@ -89,9 +88,7 @@ def divide(input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
     if rounding_mode == "trunc":
         inexact = jnp.issubdtype(jnp.result_type(input, other), np.inexact)
         return jnp.trunc(input / other) if inexact else lax.div(*jnp.broadcast_arrays(input, other))
-    raise RuntimeError(
-        f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
-    )
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 
 def _nextafter(x: Any, y: Any) -> Any:
@@ -349,9 +346,7 @@ def _scatter(input: Any, dim: int, index: Any, src: Any, *, reduce: Any = None) 
     return getattr(input.at[_coordinates(index, dim)], REDUCTIONS[reduce])(src)
 
 
-def _scatter_reduce(
-    input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
-) -> Any:
+def _scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
     x = input
     if reduce != "mean":
         identity = {"sum": 0, "prod": 1}.get(reduce)
@@ -379,9 +374,7 @@ def _rows(x: Any, dim: int, index: Any) -> Any:
     return x.at[(slice(None),) * (dim % x.ndim) + (index.reshape(-1),)]
 
 
-def _index_reduce(
-    input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True
-) -> Any:
+def _index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Any:
     shape = [-1 if i == dim % input.ndim else 1 for i in range(input.ndim)]
     index = jnp.broadcast_to(index.reshape(shape), source.shape)
     return _scatter_reduce(input, dim, index, source, reduce, include_self=include_self)
@@ -464,7 +457,9 @@ def matmul(input: Any, other: Any) -> Any:
 
 def _ranks(name: str, x: Any, y: Any, ranks: tuple[int, int]) -> Any:
     if (x.ndim, y.ndim) != ranks:
-        raise RuntimeError(f"{name}: expected tensors of {ranks[0]} and {ranks[1]} dimensions, got {x.ndim} and {y.ndim}")
+        raise RuntimeError(
+            f"{name}: expected tensors of {ranks[0]} and {ranks[1]} dimensions, got {x.ndim} and {y.ndim}"
+        )
     return matmul(x, y)
 
 
@@ -539,9 +534,7 @@ def _unique(
     return jnp.unique(input, return_inverse=return_inverse, return_counts=return_counts, axis=dim)
 
 
-def _unique_consecutive(
-    input: Any, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
-) -> Any:
+def _unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: Any = None) -> Any:
     rows = input.ravel() if dim is None else jnp.moveaxis(input, dim, 0)
     differs = np.asarray(jnp.any(rows[1:] != rows[:-1], tuple(range(1, rows.ndim))))
     fresh = np.concatenate([[True], differs])[: len(rows)]

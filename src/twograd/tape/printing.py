@@ -66,9 +66,7 @@ def text(tensor: "Tensor") -> str:
         body = _body(array) if array.size else "[]"
         if not array.size and array.ndim != 1:
             notes.append(f"size={tuple(array.shape)}")
-    if tensor.dtype not in (default_float(), default_complex(), narrowed(np.int64), np.bool_):
-        notes.append(f"dtype=torch.{tensor.dtype}")
-    elif not data.size and tensor.dtype != default_float():
+    if tensor.dtype not in (default_float(), default_complex(), narrowed(np.int64), np.bool_) or (not data.size and tensor.dtype != default_float()):
         notes.append(f"dtype=torch.{tensor.dtype}")
     if not isinstance(data, Tracer) and (where := str(tensor.device)) != "cpu":
         notes.append(f"device='{where}'")
@@ -125,7 +123,7 @@ def _number_format(array: np.ndarray) -> Callable[[Any], str]:
             return f"{value:.0f}" + ("." if math.isfinite(value) else "")
         return f"{value:.{digits}f}"
 
-    width = max((len(plain(v)) for v in array.ravel()), default=0)
+    width = max((len(plain(v)) for v in array.ravel() if np.isfinite(v) and v != 0), default=1)
     return lambda value: plain(value).rjust(width)
 
 

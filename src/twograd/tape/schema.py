@@ -92,7 +92,7 @@ class Schema:
             values[i] = value
         for name, value in zip(self.names, values, strict=True):
             if value is MISSING:
-                raise TypeError(f"{self.name}() missing 1 required positional arguments: \"{name}\"")
+                raise TypeError(f'{self.name}() missing 1 required positional arguments: "{name}"')
         return values
 
     def split(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
@@ -141,7 +141,10 @@ class Schema:
         return jax.tree.map(lambda r: r.reshape(()) if r.shape == (1,) else r, self._call(lifted))
 
     def _call(self, values: list[Any]) -> Any:
-        return self.function(*values[: self.positional], **dict(zip(self.names[self.positional :], values[self.positional :], strict=True)))
+        return self.function(
+            *values[: self.positional],
+            **dict(zip(self.names[self.positional :], values[self.positional :], strict=True)),
+        )
 
 
 @functools.lru_cache(maxsize=MAX_STRUCTURES)
@@ -261,7 +264,9 @@ def check_index(name: str, index: Any, dim: int, size: int, negative: bool = Fal
     of one on an accelerator, as that would wait for it."""
     data = index._data if isinstance(index, Tensor) else index
     if not jnp.issubdtype(getattr(data, "dtype", type(data)), np.integer):
-        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index, but got {getattr(data, 'dtype', type(data))}")
+        raise RuntimeError(
+            f"{name}(): Expected dtype int32/int64 for index, but got {getattr(data, 'dtype', type(data))}"
+        )
     if isinstance(data, Tracer) or (isinstance(data, jax.Array) and any(d.platform != "cpu" for d in data.devices())):
         return
     values = np.asarray(data)

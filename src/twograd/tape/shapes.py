@@ -414,9 +414,7 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """A view of all windows of ``size`` elements along a dimension, ``step`` apart, in a new last dimension."""
     axis = _within(self, dimension)
     if size > self.shape[axis]:
-        raise RuntimeError(
-            f"maximum size for tensor at dimension {axis} is {self.shape[axis]} but size is {size}"
-        )
+        raise RuntimeError(f"maximum size for tensor at dimension {axis} is {self.shape[axis]} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     return view(self, _unfolder(axis, size, step))

@@ -10,9 +10,7 @@ from twograd.tape.schema import operation
 
 NAMES = {
     "expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "gammainc": "igamma", "gammaincc": "igammac",
-    "multigammaln": "mvlgamma", **{name: name for name in """
-digamma erf erfc erfinv exp2 expm1 i0 log1p log_softmax logit logsumexp polygamma round sinc softmax xlogy
-""".split()},
+    "multigammaln": "mvlgamma", **{name: name for name in ["digamma", "erf", "erfc", "erfinv", "exp2", "expm1", "i0", "log1p", "log_softmax", "logit", "logsumexp", "polygamma", "round", "sinc", "softmax", "xlogy"]},
 }  # fmt: skip
 """Names here, and those of the same functions in ``twograd.tape``."""
 

@@ -222,7 +222,7 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
         if alias is not None and base is not None and alias.refusal is not None:
             if base.requires_grad or any(isinstance(other, Tensor) and other.requires_grad for other in others):
                 raise _refused(alias.refusal, IS_CHANGED)
-        elif base is not None and base.requires_grad and base.is_leaf:
+        elif base is not None and x.requires_grad and base.is_leaf:
             raise RuntimeError(VIEW_OF_LEAF)
         if x.requires_grad and x.is_leaf:
             raise RuntimeError(LEAF)

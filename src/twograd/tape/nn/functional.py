@@ -26,7 +26,7 @@ from twograd.tape.views import check_writable, write
 
 LEGACY = "size_average reduce"
 ADAPTED = {
-    **{name: f"input target {LEGACY} reduction weight" for name in ("mse_loss", "l1_loss")},
+    **dict.fromkeys(("mse_loss", "l1_loss"), f"input target {LEGACY} reduction weight"),
     "smooth_l1_loss": f"input target {LEGACY} reduction beta",
     "huber_loss": "input target reduction delta weight",
     "kl_div": f"input target {LEGACY} reduction log_target",
@@ -214,7 +214,9 @@ def _relu(x: Any) -> Any:
     return jax.nn.relu(x)
 
 
-def _gaussian_nll_loss(input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-06, reduction: str = "mean") -> Any:
+def _gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-06, reduction: str = "mean"
+) -> Any:
     var = var if var.ndim == input.ndim or not var.ndim else var[..., None]
     var = var + jax.lax.stop_gradient(jnp.maximum(var, eps) - var)
     loss = 0.5 * (jnp.log(var) + (input - target) ** 2 / var)
