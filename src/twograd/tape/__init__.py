@@ -35,6 +35,8 @@ _SUBMODULES = frozenset({"cuda", "fft", "linalg", "nn", "special"})
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"twograd.tape.{name}")
+    if name == "optim":
+        return importlib.import_module("twograd.optim")
     try:
         value = functions.find(name)
     except KeyError:
@@ -45,4 +47,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *functions.names(), *_SUBMODULES})
+    return sorted({*globals(), *functions.names(), *_SUBMODULES, "optim"})

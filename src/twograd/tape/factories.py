@@ -5,9 +5,10 @@ What flows in: sizes, numbers, seeds. What flows out: leaf Tensors. All take ``d
 :func:`tensor` and :class:`Generator`.
 """
 
+import contextlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -215,10 +216,10 @@ LEGACY = {
 
 
 class Generator:
-    """JAX's keys behind PyTorch's face: a seed, and a count of what was drawn since."""
+    """JAX's keys behind PyTorch's face: a key or the seed of one, and a count of what was drawn since."""
 
-    def __init__(self, device: Any = None):
-        self._seed, self._drawn = 0, 0
+    def __init__(self, device: Any = None, key: Any = None):
+        self._seed, self._drawn, self._key = 0, 0, key
 
     def manual_seed(self, seed: int) -> "Generator":
         """Starts the sequence anew."""
@@ -245,7 +246,86 @@ class Generator:
     def next_key(self) -> jax.Array:
         """A key of JAX's that was not given out before."""
         self._drawn += 1
-        return jax.random.fold_in(jax.random.key(self._seed), self._drawn)
+        key = jax.random.key(self._seed) if self._key is None else self._key
+        return jax.random.fold_in(key, self._drawn)
+
+    def next_seed(self) -> tuple[int, int]:
+        """The same for a generator of NumPy's."""
+        self._drawn += 1
+        return self._seed, self._drawn
+
+
+class _Current(threading.local):
+    """The generator of a thread, and whether its numbers go into a traced program, where they would be constants."""
+
+    def __init__(self) -> None:
+        self.generator = Generator()
+        self.traced = False
+
+
+_current = _Current()
+
+
+def next_key(generator: Generator | None = None) -> jax.Array:
+    """A key for what is drawn next, from a generator or in this thread."""
+    if generator is None and _current.traced:
+        raise RuntimeError(
+            "something random is drawn in a traced function, whose numbers would be the same at each run. Give a key: "
+            "functional_call(..., rng=jax.random.key(seed)), a new one for each step."
+        )
+    return (generator or _current.generator).next_key()
+
+
+def next_seed() -> tuple[int, int]:
+    """The same for a generator of NumPy's."""
+    return _current.generator.next_seed()
+
+
+@contextlib.contextmanager
+def drawing_from(key: jax.Array | None, traced: bool) -> Iterator[None]:
+    """Inside, random numbers come from ``key``; without one from the thread's sequence, but not where ``traced``."""
+    before = _current.generator, _current.traced
+    if key is not None:
+        _current.generator = Generator(key=key)
+    _current.traced = traced and key is None
+    try:
+        yield
+    finally:
+        _current.generator, _current.traced = before
+
+
+def manual_seed(self, seed: int) -> "Generator":
+        """Starts the sequence anew."""
+        self._seed, self._drawn = int(seed), 0
+        return self
+
+    def seed(self) -> int:
+        """Starts a sequence that nobody knows, and returns its seed."""
+        self.manual_seed(int.from_bytes(np.random.default_rng().bytes(4), "little"))
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """The seed."""
+        return self._seed
+
+    def get_state(self) -> Tensor:
+        """Where the sequence stands, for ``set_state``."""
+        return Tensor(jnp.array([self._seed, self._drawn]))
+
+    def set_state(self, state: Tensor) -> None:
+        """Goes on from where ``get_state`` was called."""
+        self._seed, self._drawn = state.tolist()
+
+    def next_key(self) -> jax.Array:
+        """A key of JAX's that was not given out before."""
+        self._drawn += 1
+        key = jax.random.key(self._seed) if self._key is None else self._key
+        return jax.random.fold_in(key, self._drawn)
+
+    def next_seed(self) -> tuple[int, int]:
+        """The same for a generator of NumPy's."""
+        self._drawn += 1
+        return self._seed, self._drawn
 
 
 class _Default(threading.local):
@@ -258,32 +338,32 @@ _default = _Default()
 
 def next_key(generator: Generator | None = None) -> jax.Array:
     """A fresh key from a generator, or from this thread's own."""
-    return (generator or _default.generator).next_key()
+    return (generator or _current.generator).next_key()
 
 
 def manual_seed(seed: int) -> Generator:
     """Starts this thread's sequence of random numbers anew."""
-    return _default.generator.manual_seed(seed)
+    return _current.generator.manual_seed(seed)
 
 
 def seed() -> int:
     """Starts a sequence of random numbers that nobody knows, and returns its seed."""
-    return _default.generator.seed()
+    return _current.generator.seed()
 
 
 def initial_seed() -> int:
     """The seed of this thread's random numbers."""
-    return _default.generator.initial_seed()
+    return _current.generator.initial_seed()
 
 
 def get_rng_state() -> Tensor:
     """Where this thread's random numbers stand."""
-    return _default.generator.get_state()
+    return _current.generator.get_state()
 
 
 def set_rng_state(state: Tensor) -> None:
     """Goes on from where ``get_rng_state`` was called."""
-    _default.generator.set_state(state)
+    _current.generator.set_state(state)
 
 
 def _random(name: str, draw: Callable[..., Any]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
