@@ -126,3 +126,75 @@ def test_no_more_is_uncompressed_than_was_asked_for(package):
     (package / "a.gz").write_bytes(gzip.compress(bytes(10_000_000)))
     with pytest.raises(data.DamagedData, match="has sha256"):
         read_file("parcel", "a.gz", DIGEST, 1000)
+
+
+# --- text and batches -------------------------------------------------------------------------------------------------
+
+
+def test_the_text_is_pythons_own_help():
+    text = data.pydoc()
+    assert len(text) > 300_000
+    assert 'The "if" statement' in text.content
+    assert text.codes.dtype == np.int32
+    assert text.codes.max() == len(text.alphabet) - 1
+    assert text.decode(text.codes[1000:1100]) == text.content[1000:1100]
+    assert set(text.about()) == {"data", "source", "licence", "sha256"}
+    x, y = next(text.batches(3, 20, seed=1))
+    assert x.shape == y.shape == (3, 20)
+    np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+    np.testing.assert_array_equal(next(text.batches(3, 20, seed=1))[0], x)
+
+
+ROWS = data.TensorDataset(np.arange(20).reshape(10, 2).astype(np.float32), np.arange(10, dtype=np.int32))
+
+
+def test_a_loader_gives_every_item_once_per_loop():
+    loader = data.DataLoader(ROWS, batch_size=4, shuffle=True, seed=3)
+    loops = [[batch for _, batch in loader] for _ in range(2)]
+    assert [len(batch) for batch in loops[0]] == [4, 4, 2]
+    assert len(loader) == 3
+    orders = [np.concatenate([batch.numpy() for batch in loop]) for loop in loops]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
+    assert orders[0].tolist() != orders[1].tolist()
+    again = data.DataLoader(ROWS, batch_size=4, shuffle=True, seed=3)
+    assert [label for _, batch in again for label in batch.tolist()] == orders[0].tolist()
+    dropping = data.DataLoader(ROWS, batch_size=4, drop_last=True)
+    assert [batch.tolist() for _, batch in dropping] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_a_loader_goes_on_where_its_state_was_taken():
+    loader = data.DataLoader(ROWS, batch_size=3, shuffle=True)
+    seen, state = [], None
+    for _ in range(2):
+        for _, labels in loader:
+            seen.append(labels.tolist())
+            if len(seen) == 6:
+                state = loader.state_dict()
+    assert state == {"epoch": 1, "batch": 2}
+    resumed = data.DataLoader(ROWS, batch_size=3, shuffle=True)
+    resumed.load_state_dict(state)
+    assert [labels.tolist() for _, labels in resumed] == seen[6:]
+    assert len([1 for _ in resumed]) == 4
+
+
+def test_batches_have_the_structure_of_items():
+    items = [{"x": (np.ones(2), 1), "name": "a"}, {"x": (np.zeros(2), 2), "name": "b"}]
+    (batch,) = data.DataLoader(items, batch_size=2)
+    assert batch["name"] == ["a", "b"]
+    assert batch["x"][0].shape == (2, 2)
+    assert batch["x"][1].tolist() == [1, 2]
+    (lists,) = data.DataLoader(items, batch_size=2, collate_fn=len)
+    assert lists == 2
+
+
+def test_parts_of_a_data_set_share_nothing():
+    first, second = data.random_split(ROWS, [7, 3], seed=2)
+    assert sorted(int(label) for part in (first, second) for _, label in (part[i] for i in range(len(part)))) == [
+        *range(10)
+    ]
+    with pytest.raises(ValueError, match="Sum of input lengths does not equal"):
+        data.random_split(ROWS, [7, 4])
+    with pytest.raises(ValueError, match="Size mismatch between tensors"):
+        data.TensorDataset(np.ones(3), np.ones(4))
+    with pytest.raises(ValueError, match="batch_size should be a positive integer value"):
+        data.DataLoader(ROWS, batch_size=0)

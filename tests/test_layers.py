@@ -39,8 +39,11 @@ ALLOWED = {
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
-    "nn": {"_protocol"},
-    "data": set(),
+    "nn": {"_protocol", "numpy", "tape"},
+    "optim": {"tape"},
+    "saving": {"_files"},
+    "models": {"nn", "tape"},
+    "data": {"tape"},
     "compare": {
         *("_compat", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data"),

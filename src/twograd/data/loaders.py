@@ -1,8 +1,11 @@
 """The data sets that there are, one function each. A file is read once per process."""
 
 import functools
+import hashlib
+import platform
+import pydoc_data.topics
 
-from twograd.data.dataset import Dataset, labelled_images, read_file, table
+from twograd.data.dataset import Dataset, Text, labelled_images, read_file, table
 
 
 @functools.cache
@@ -40,4 +43,17 @@ def mnist_5k() -> Dataset:
         sha256=sha256,
         images=images,
         labels=labels,
+    )
+
+
+@functools.cache
+def pydoc() -> Text:
+    """The help texts of Python itself, about 465,000 characters of English: a corpus that is everywhere."""
+    content = "\n".join(pydoc_data.topics.topics.values())
+    return Text(
+        name="pydoc",
+        source=f"pydoc_data.topics of CPython {platform.python_version()}",
+        licence="PSF-2.0",
+        sha256=hashlib.sha256(content.encode()).hexdigest(),
+        content=content,
     )

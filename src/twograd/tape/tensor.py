@@ -6,7 +6,7 @@ Read :class:`Tensor`, then ``node.py``. The operators and methods are attached i
 
 import math
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,11 @@ class Tensor:
     _alias: Alias | None
     _data: jax.Array
     _edge: Edge | None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:  # the methods that methods.py and inplace.py attach
+            ...
 
     def __init__(self, data: Any, requires_grad: bool = False):
         self._data = data if isinstance(data, jax.Array) else jnp.asarray(data)
