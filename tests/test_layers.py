@@ -35,7 +35,8 @@ ALLOWED = {
         "deploy",
         "pictures",
     },
-    "tape": {"_compat", "errors", "rules", "_arguments", "graph", "nn"},
+    "tape": {"_compat", "errors", "rules", "_arguments", "graph"},
+    "tape.nn": {"tape", "nn"},  # PyTorch's signatures over the pure functions: loaded when it is first used
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
@@ -81,6 +82,8 @@ GRAPH = {name: imports(path, name) for name, path in MODULES.items()}
 
 
 def layer(module: str) -> str:
+    if module.startswith("twograd.tape.nn"):
+        return "tape.nn"
     return module.split(".")[1] if "." in module else "twograd"
 
 

@@ -294,53 +294,6 @@ def drawing_from(key: jax.Array | None, traced: bool) -> Iterator[None]:
         _current.generator, _current.traced = before
 
 
-def manual_seed(self, seed: int) -> "Generator":
-        """Starts the sequence anew."""
-        self._seed, self._drawn = int(seed), 0
-        return self
-
-    def seed(self) -> int:
-        """Starts a sequence that nobody knows, and returns its seed."""
-        self.manual_seed(int.from_bytes(np.random.default_rng().bytes(4), "little"))
-        return self._seed
-
-    def initial_seed(self) -> int:
-        """The seed."""
-        return self._seed
-
-    def get_state(self) -> Tensor:
-        """Where the sequence stands, for ``set_state``."""
-        return Tensor(jnp.array([self._seed, self._drawn]))
-
-    def set_state(self, state: Tensor) -> None:
-        """Goes on from where ``get_state`` was called."""
-        self._seed, self._drawn = state.tolist()
-
-    def next_key(self) -> jax.Array:
-        """A key of JAX's that was not given out before."""
-        self._drawn += 1
-        key = jax.random.key(self._seed) if self._key is None else self._key
-        return jax.random.fold_in(key, self._drawn)
-
-    def next_seed(self) -> tuple[int, int]:
-        """The same for a generator of NumPy's."""
-        self._drawn += 1
-        return self._seed, self._drawn
-
-
-class _Default(threading.local):
-    def __init__(self) -> None:
-        self.generator = Generator()
-
-
-_default = _Default()
-
-
-def next_key(generator: Generator | None = None) -> jax.Array:
-    """A fresh key from a generator, or from this thread's own."""
-    return (generator or _current.generator).next_key()
-
-
 def manual_seed(seed: int) -> Generator:
     """Starts this thread's sequence of random numbers anew."""
     return _current.generator.manual_seed(seed)

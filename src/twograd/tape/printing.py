@@ -66,7 +66,9 @@ def text(tensor: "Tensor") -> str:
         body = _body(array) if array.size else "[]"
         if not array.size and array.ndim != 1:
             notes.append(f"size={tuple(array.shape)}")
-    if tensor.dtype not in (default_float(), default_complex(), narrowed(np.int64), np.bool_) or (not data.size and tensor.dtype != default_float()):
+    if tensor.dtype not in (default_float(), default_complex(), narrowed(np.int64), np.bool_) or (
+        not data.size and tensor.dtype != default_float()
+    ):
         notes.append(f"dtype=torch.{tensor.dtype}")
     if not isinstance(data, Tracer) and (where := str(tensor.device)) != "cpu":
         notes.append(f"device='{where}'")
