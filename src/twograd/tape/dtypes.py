@@ -1,7 +1,7 @@
 """Dtypes, promotion and devices: what PyTorch's names mean over JAX's arrays.
 
-What flows in: ``torch.float32``, ``dtype=``, ``device=``, operands of several dtypes. What flows out: NumPy's dtypes and
-JAX's devices. Read :func:`result_type`, then :func:`narrowed`.
+What flows in: ``torch.float32``, ``dtype=``, ``device=``, operands of several dtypes. What flows out: NumPy's dtypes
+and JAX's devices. Read :func:`result_type`, then :func:`narrowed`.
 
 Where this is PyTorch's behaviour, and where it is not:
 
@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from twograd.tape.apply import clear_caches
 
@@ -106,7 +107,7 @@ def result_type(*operands: Any) -> np.dtype:
     """The dtype in which PyTorch computes an elementwise op of these arrays and Python numbers.
 
     Arrays with dimensions decide; one without counts only if it is of a higher category, and a number (for JAX a weakly
-    typed array) only if it is of a higher one than both. From PyTorch's ``c10/core`` and ``ATen/native/TypeProperties``.
+    typed array) only if it is of a higher one than both. From PyTorch's ``ATen/native/TypeProperties.cpp``.
     """
     found: list[Any] = [None, None, None]
     for operand in operands:
@@ -154,7 +155,9 @@ class device:
 
     __slots__ = ("index", "type")
 
-    def __init__(self, type: Any, index: int | None = None):
+    def __init__(self, type: Any, index: Any = None):
+        self.type: str
+        self.index: Any
         if isinstance(type, device):
             type, index = type.type, type.index if index is None else index
         kind, _, number = ("cuda", "", str(type)) if isinstance(type, int) else str(type).partition(":")
@@ -195,7 +198,7 @@ class device:
 
 def device_of(array: Any) -> device:
     """Where an array is; the first of its devices if it has several."""
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         where = jax.devices()[0]
     else:
         where = next(iter(array.devices()))
@@ -207,7 +210,7 @@ def device_of(array: Any) -> device:
 
 def placed(array: jax.Array, where: Any) -> jax.Array:
     """``array`` on the device ``where``; itself if that is None, or where it is, or while it is traced."""
-    if where is None or isinstance(array, jax.core.Tracer):
+    if where is None or isinstance(array, Tracer):
         return array
     wanted = (where if isinstance(where, device) else device(where)).in_jax()
     return array if array.devices() == {wanted} else jax.device_put(array, wanted)

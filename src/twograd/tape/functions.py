@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.tape import dtypes, factories, methods, printing
-from twograd.tape.apply import apply
 from twograd.tape.dtypes import DTYPES, default_float, narrowed
 from twograd.tape.operations import functions, indices_of, norm
 from twograd.tape.schema import operation
@@ -137,6 +136,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "bucketize":     ("tt.", lambda input, boundaries, *, right=False: _searchsorted(
                           boundaries, input, right=right)),
     "cat":           ("l.", _cat),
+    "chain_matmul":  ("l", lambda matrices: jnp.linalg.multi_dot(matrices) if len(matrices) > 1 else matrices[0]),
     "cdist":         ("tt..", _cdist),
     "column_stack":  ("l", lambda tensors: jnp.column_stack(tensors)),
     "combinations":  ("t..", _combinations),
@@ -224,7 +224,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices, in the order that takes the fewest multiplications."""
     given = matrices[0] if len(matrices) == 1 and isinstance(matrices[0], (list, tuple)) else matrices
-    return apply(lambda *m: jnp.linalg.multi_dot(m), *given) if len(given) > 1 else given[0]
+    return _made["chain_matmul"](given)
 
 
 def is_tensor(obj: Any) -> bool:

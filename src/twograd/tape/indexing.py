@@ -1,7 +1,7 @@
 """Indexing: ``x[index]``, and JAX's functional updates ``x.at[index].set(value)``.
 
-What flows in: a Tensor and an index of integers, slices, None, Ellipsis, lists, arrays and masks. What flows out: a view
-where the index is basic, else a Tensor of the elements that it picks. Read :func:`split_index`.
+What flows in: a Tensor and an index of integers, slices, None, Ellipsis, lists, arrays and masks. What flows out: a
+view where the index is basic, else a Tensor of the elements that it picks. Read :func:`split_index`.
 
 The static part of an index is structure, its arrays and integers are operands: ``x[i]`` in a loop compiles once.
 """

@@ -60,8 +60,8 @@ def absolute(x: Any) -> Any:
 def _negative(x: Any) -> Any:
     if x.dtype == np.bool_:
         raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the "
-            "`~` or `logical_not()` operator instead."
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+            "the `~` or `logical_not()` operator instead."
         )
     return jnp.negative(x)
 
@@ -627,7 +627,8 @@ UNARY: dict[str, Callable[..., Any]] = {
     "logical_not": jnp.logical_not, "neg": _negative, "negative": _negative, "positive": jnp.positive,
     "rad2deg": jnp.rad2deg, "reciprocal": lambda input: 1 / _float(input), "relu": jax.nn.relu,
     "rsqrt": lambda input: lax.rsqrt(_float(input)), "sgn": jnp.sign,
-    "sigmoid": lambda input: jax.nn.sigmoid(_float(input)), "sign": jnp.sign, "signbit": jnp.signbit, "sin": jnp.sin, "sinc": jnp.sinc, "sinh": jnp.sinh, "sqrt": jnp.sqrt,
+    "sigmoid": lambda input: jax.nn.sigmoid(_float(input)), "sign": jnp.sign, "signbit": jnp.signbit, 
+    "sin": jnp.sin, "sinc": jnp.sinc, "sinh": jnp.sinh, "sqrt": jnp.sqrt,
     "square": jnp.square, "tan": jnp.tan, "tanh": jnp.tanh, "trunc": jnp.trunc,
 }  # fmt: skip
 """Functions of one operand."""

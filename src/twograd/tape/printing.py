@@ -83,9 +83,9 @@ def _body(array: np.ndarray) -> str:
     summarize = array.size > options.threshold
     shown = _edges(array) if summarize else array
     if array.dtype.kind == "c":
-        real, imaginary = _number_format(shown.real), _number_format(shown.imag)
+        real, imaginary = _number_format(np.real(shown)), _number_format(np.imag(shown))
 
-        def write(value: Any) -> str:
+        def write(value: Any, /) -> str:
             part = imaginary(value.imag).strip()
             return f"{real(value.real)}{'' if part.startswith('-') else '+'}{part}j"
 
@@ -131,7 +131,7 @@ def _number_format(array: np.ndarray) -> Callable[[Any], str]:
 
 def _nested(array: np.ndarray, indent: int, write: Callable[[Any], str], width: int, summarize: bool) -> str:
     if not array.ndim:
-        return write(array[()]).strip() if array.dtype.kind != "c" else write(array[()]).strip()
+        return write(array[()]).strip()
     n = options.edgeitems
     cut = summarize and len(array) > 2 * n
     if array.ndim == 1:

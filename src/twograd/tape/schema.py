@@ -55,10 +55,11 @@ class Schema:
         else:
             self.positional = code.co_argcount
             self.names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            defaults, named = getattr(function, "__defaults__", None) or (), getattr(function, "__kwdefaults__", None)
+            defaults = getattr(function, "__defaults__", None) or ()
+            named = getattr(function, "__kwdefaults__", None) or {}
         required = self.positional - len(defaults)
         self.defaults = [*[MISSING] * required, *defaults]
-        self.defaults += [(named or {}).get(name, MISSING) for name in self.names[self.positional :]]
+        self.defaults += [named.get(name, MISSING) for name in self.names[self.positional :]]
         self.required = required
         self._index = {name: i for i, name in enumerate(self.names)}
         if len(kinds) != len(self.names):

@@ -10,7 +10,11 @@ from twograd.tape.schema import operation
 
 NAMES = {
     "expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "gammainc": "igamma", "gammaincc": "igammac",
-    "multigammaln": "mvlgamma", **{name: name for name in ["digamma", "erf", "erfc", "erfinv", "exp2", "expm1", "i0", "log1p", "log_softmax", "logit", "logsumexp", "polygamma", "round", "sinc", "softmax", "xlogy"]},
+    "multigammaln": "mvlgamma",
+    "digamma": "digamma", "erf": "erf", "erfc": "erfc", "erfinv": "erfinv", "exp2": "exp2",
+    "expm1": "expm1", "i0": "i0", "log1p": "log1p", "log_softmax": "log_softmax", "logit": "logit",
+    "logsumexp": "logsumexp", "polygamma": "polygamma", "round": "round", "sinc": "sinc", "softmax": "softmax",
+    "xlogy": "xlogy",
 }  # fmt: skip
 """Names here, and those of the same functions in ``twograd.tape``."""
 

@@ -106,7 +106,8 @@ def _as_dtype(name: str, given: dict[str, Any]) -> None:
     if name.endswith("softmax") and given.get("dim") is None:
         given["dim"] = 0 if given["input"].ndim in (0, 1, 3) else 1
         warnings.warn(
-            f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+            f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
+            "argument.",
             UserWarning,
             stacklevel=3,
         )
@@ -186,7 +187,7 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """``softmax(query key^T * scale) value``."""
-    drop = {"dropout_key": Tensor(next_key())} if dropout_p else {}
+    drop: dict[str, Any] = {"dropout_key": Tensor(next_key())} if dropout_p else {}
     options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
     return pure.scaled_dot_product_attention(query, key, value, attn_mask, **options, **drop)
 
@@ -310,7 +311,7 @@ OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "poisson_nll_loss": ("tt....", _poisson_nll_loss),
     "rms_norm":      ("t.t.", _rms_norm),
     "soft_margin_loss": ("tt.", _soft_margin_loss),
-    "softmin":       ("td...", lambda input, dim=-1, _stacklevel=3, dtype=None, *, axis=None: jax.nn.softmax(-input, dim)),
+    "softmin":       ("td..", lambda input, dim=-1, _stacklevel=3, dtype=None: jax.nn.softmax(-input, dim)),
     "softshrink":    ("t.", lambda input, lambd=0.5: jnp.where(
                           input > lambd, input - lambd, jnp.where(input < -lambd, input + lambd, 0))),
     "softsign":      ("t", lambda input: input / (1 + absolute(input))),
