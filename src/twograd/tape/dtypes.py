@@ -171,7 +171,7 @@ class device:
         """JAX's word for its kind."""
         return PLATFORMS[self.type]
 
-    def in_jax(self) -> jax.Device:
+    def in_jax(self) -> Any:
         """The device of JAX's that this names. Raises RuntimeError where there is none."""
         try:
             return jax.devices(self.platform)[self.index or 0]

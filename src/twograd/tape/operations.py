@@ -627,7 +627,7 @@ UNARY: dict[str, Callable[..., Any]] = {
     "logical_not": jnp.logical_not, "neg": _negative, "negative": _negative, "positive": jnp.positive,
     "rad2deg": jnp.rad2deg, "reciprocal": lambda input: 1 / _float(input), "relu": jax.nn.relu,
     "rsqrt": lambda input: lax.rsqrt(_float(input)), "sgn": jnp.sign,
-    "sigmoid": lambda input: jax.nn.sigmoid(_float(input)), "sign": jnp.sign, "signbit": jnp.signbit, 
+    "sigmoid": lambda input: jax.nn.sigmoid(_float(input)), "sign": jnp.sign, "signbit": jnp.signbit,
     "sin": jnp.sin, "sinc": jnp.sinc, "sinh": jnp.sinh, "sqrt": jnp.sqrt,
     "square": jnp.square, "tan": jnp.tan, "tanh": jnp.tanh, "trunc": jnp.trunc,
 }  # fmt: skip
