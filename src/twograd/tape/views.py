@@ -284,6 +284,9 @@ def reshaped(x: Tensor, shown: Tensor) -> Tensor:
     """Lets ``x``, which no other Tensor is a view of, be what ``shown``, a view of it, is."""
     alias, new = alias_of(x), alias_of(shown)
     node = shown.grad_fn
+    alias.storage.shown = [
+        entry for entry in alias.storage.shown if entry[0]() is not shown
+    ]  # its array is the new one
     supersede(alias.storage, alias.counter, None if node is None else node.order)
     _move_history(x, shown)
     x._data = shown._data
