@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from twograd.tape.apply import apply, recorder
+from twograd.tape.apply import recorder
 from twograd.tape.dtypes import promoted
 from twograd.tape.tensor import Tensor, make_tensor
 
@@ -275,8 +275,3 @@ def check_index(name: str, index: Any, dim: int, size: int, negative: bool = Fal
     if outside.size:
         kind = IndexError if name.startswith("index_") else RuntimeError
         raise kind(f"index {outside.flat[0]} is out of bounds for dimension {dim} with size {size}")
-
-
-def hand_on(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``function`` of arrays as one op, with operands and structure told apart by type."""
-    return apply(function, *args, **kwargs)
