@@ -37,6 +37,7 @@ ALLOWED = {
         "pictures",
     },
     "tape": {"_compat", "errors", "rules", "_arguments", "_files", "_table", "graph", "pictures"},
+    "tape.nn": {"tape", "nn"},  # PyTorch's signatures over the pure functions: loaded when it is first used
     "_namespace": {"_protocol"},
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
@@ -83,6 +84,8 @@ GRAPH = {name: imports(path, name) for name, path in MODULES.items()}
 
 
 def layer(module: str) -> str:
+    if module.startswith("twograd.tape.nn"):
+        return "tape.nn"
     return module.split(".")[1] if "." in module else "twograd"
 
 

@@ -176,7 +176,7 @@ def test_repr():
     x = tape.tensor([1.0, 2.0], requires_grad=True)
     assert repr(x) == "tensor([1., 2.], requires_grad=True)"
     assert repr(x * 2) == "tensor([2., 4.], grad_fn=<MulBackward0>)"
-    assert repr(tape.ones(1, dtype=jnp.bfloat16)) == "tensor([1], dtype=bfloat16)"
+    assert repr(tape.ones(1, dtype=jnp.bfloat16)) == "tensor([1.], dtype=torch.bfloat16)"
     seen = []
     jax.jit(lambda a: seen.append(repr(tape.Tensor(a))) or a)(jnp.ones(2))
     assert "float32[2]" in seen[0]

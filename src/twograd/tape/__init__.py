@@ -1,14 +1,16 @@
 """The dynamic engine: runs each op at once on JAX arrays, records it, and differentiates by value.
 
 Read ``tensor.py`` and ``node.py`` for what is recorded, ``apply.py`` for how, and ``backward.py`` for the walk back.
-The names and their meaning are PyTorch's. What looks at a graph and shows it (``picture.py``, ``stepper/``,
-``live.py``) is imported when it is first used.
+The names and their meaning are PyTorch's: ``import twograd.tape as torch``. What is not listed here (``torch.sin``,
+``torch.cat``, ``torch.float32``) is found in ``functions.py`` when it is first used, and so is what looks at a graph
+and shows it (``picture.py``, ``stepper/``, ``live.py``).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from twograd.tape import autograd as autograd
+from twograd.tape import functions as functions
 from twograd.tape import inplace as inplace
 from twograd.tape import methods as methods
 from twograd.tape import utils as utils
@@ -18,26 +20,9 @@ from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches
 from twograd.tape.compiled import CompiledStats as CompiledStats
 from twograd.tape.compiled import compiled_backward as compiled_backward
-from twograd.tape.factories import arange as arange
-from twograd.tape.factories import as_tensor as as_tensor
-from twograd.tape.factories import empty as empty
-from twograd.tape.factories import eye as eye
-from twograd.tape.factories import full as full
-from twograd.tape.factories import full_like as full_like
 from twograd.tape.factories import get_rng_state as get_rng_state
-from twograd.tape.factories import linspace as linspace
-from twograd.tape.factories import manual_seed as manual_seed
-from twograd.tape.factories import ones as ones
-from twograd.tape.factories import ones_like as ones_like
-from twograd.tape.factories import rand as rand
-from twograd.tape.factories import rand_like as rand_like
-from twograd.tape.factories import randint as randint
-from twograd.tape.factories import randn as randn
-from twograd.tape.factories import randn_like as randn_like
 from twograd.tape.factories import set_rng_state as set_rng_state
 from twograd.tape.factories import tensor as tensor
-from twograd.tape.factories import zeros as zeros
-from twograd.tape.factories import zeros_like as zeros_like
 from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
 from twograd.tape.inference import inference_mode as inference_mode
@@ -69,12 +54,25 @@ LATER = {"LiveBytes": "live", "live_bytes": "live", "draw": "picture", "Stepper"
 """Names that are found in a module when they are first asked for."""
 
 
+_SUBMODULES = frozenset({"cuda", "fft", "linalg", "nn", "special"})
+
+
 def __getattr__(name: str) -> Any:
-    if name not in LATER:
-        raise AttributeError(f"module 'twograd.tape' has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"twograd.tape.{LATER[name]}"), name)
-    return found
+    if name in LATER:
+        found = globals()[name] = getattr(importlib.import_module(f"twograd.tape.{LATER[name]}"), name)
+        return found
+    if name in _SUBMODULES:
+        return importlib.import_module(f"twograd.tape.{name}")
+    if name == "optim":
+        return importlib.import_module("twograd.optim")
+    try:
+        value = functions.find(name)
+    except KeyError:
+        raise AttributeError(f"module 'twograd.tape' has no attribute {name!r}") from None
+    if name not in functions.WIDE:
+        globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LATER})
+    return sorted({*globals(), *functions.names(), *LATER, *_SUBMODULES, "optim"})

@@ -223,8 +223,8 @@ def _cotangent(out: Tensor | InputMetadata, ct: Tensor | None, i: int, batched: 
         )
     if not batched and ct.shape != out.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[{i}] has a shape of {tuple(ct.shape)} and output[{i}] has a shape of "
-            f"{tuple(out.shape)}."
+            f"Mismatch in shape: grad_output[{i}] has a shape of {ct.shape!r} and output[{i}] has a shape of "
+            f"{out.shape!r}."
         )
     if _is_complex(ct) != _is_complex(out):
         raise RuntimeError(

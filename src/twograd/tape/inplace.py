@@ -9,42 +9,103 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
-from twograd.tape import methods
+from twograd.tape import methods as methods
 from twograd.tape.apply import apply
-from twograd.tape.methods import assigner, is_basic, method, split_index
+from twograd.tape.factories import next_key
+from twograd.tape.indexing import __getitem__ as getitem
+from twograd.tape.indexing import assigner, at_integers, is_basic, method, mixes, split_index
 from twograd.tape.modes import mode
+from twograd.tape.storage import alias_of
 from twograd.tape.tensor import Tensor
-from twograd.tape.views import VIEW_OF_LEAF, check_writable, write
+from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, write
 
 NAMES = [
     "abs",
     "absolute",
     "acos",
+    "acosh",
     "add",
+    "addbmm",
+    "addcdiv",
+    "addcmul",
+    "addmm",
+    "addmv",
+    "addr",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
     "asin",
+    "asinh",
     "atan",
     "atan2",
+    "atanh",
+    "baddbmm",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
     "ceil",
     "clamp",
+    "clamp_max",
+    "clamp_min",
     "clip",
     "conj",
+    "conj_physical",
+    "copysign",
     "cos",
     "cosh",
     "cumprod",
     "cumsum",
+    "deg2rad",
+    "digamma",
     "div",
+    "divide",
     "eq",
     "erf",
+    "erfc",
+    "erfinv",
     "exp",
     "exp2",
     "expm1",
+    "fix",
+    "float_power",
     "floor",
+    "floor_divide",
+    "fmod",
+    "frac",
+    "gcd",
     "ge",
+    "greater",
+    "greater_equal",
     "gt",
+    "heaviside",
+    "hypot",
+    "i0",
+    "igamma",
+    "igammac",
+    "index_add",
+    "index_copy",
+    "index_fill",
+    "index_put",
+    "index_reduce",
+    "lcm",
+    "ldexp",
     "le",
+    "lerp",
+    "less",
+    "less_equal",
+    "lgamma",
     "log",
     "log10",
     "log1p",
@@ -52,35 +113,62 @@ NAMES = [
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
+    "logit",
     "lt",
     "masked_fill",
+    "masked_scatter",
     "mul",
+    "multiply",
+    "mvlgamma",
+    "nan_to_num",
     "ne",
     "neg",
     "negative",
+    "nextafter",
+    "not_equal",
+    "polygamma",
     "pow",
+    "put",
+    "rad2deg",
     "reciprocal",
     "relu",
     "remainder",
+    "renorm",
     "round",
     "rsqrt",
+    "scatter",
+    "scatter_add",
+    "scatter_reduce",
+    "sgn",
     "sigmoid",
     "sign",
     "sin",
+    "sinc",
     "sinh",
     "sqrt",
     "square",
     "sub",
+    "subtract",
     "tan",
     "tanh",
+    "tril",
+    "triu",
+    "true_divide",
     "trunc",
+    "xlogy",
 ]
+"""The methods that PyTorch has in place, too; those that are not made of a method follow below."""
+
+RESHAPING = ["squeeze", "t", "transpose", "swapaxes", "swapdims", "unsqueeze"]
+"""The views that PyTorch has in place."""
+
 OPERATORS = {
-    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": None, "mod": "remainder", "pow": "pow",
-    "and": None, "or": None, "xor": None,
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "true_divide", "floordiv": "floor_divide", "mod": "remainder",
+    "pow": "pow", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
 }  # fmt: skip
 EVERYTHING = frozenset({Ellipsis, (None, None, None)})  # x[:] is x itself, not a view of it, to item assignment
-
 
 DONATED_BYTES = 2**16  # below, looking costs more than it saves
 
@@ -125,23 +213,45 @@ for _name in NAMES:
     setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), _name))
 
 for _name, _twin in OPERATORS.items():
-    _operator = getattr(Tensor, f"{_twin}_") if _twin else in_place(getattr(Tensor, f"__{_name}__"))
-    setattr(Tensor, f"__i{_name}__", _operator)
+    setattr(Tensor, f"__i{_name}__", getattr(Tensor, f"{_twin}_"))
 
 
-def _scaled(name: str) -> None:
-    plain = getattr(Tensor, f"{name}_")
+def _reshaping(name: str) -> Callable[..., Tensor]:
+    """The twin of a view: the Tensor becomes a view of what it was."""
+    operation = getattr(Tensor, name)
 
-    def scaled(self: Tensor, other: Any, *, alpha: Any = None) -> Tensor:
-        return plain(self, other if alpha is None else other * alpha)
+    @functools.wraps(operation)
+    def changed(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_writable(x)
+        alias = alias_of(x)
+        seen = [t for t in alias.storage.tensors() if t._alias is not None and t._alias.base is x]
+        if seen:
+            raise NotImplementedError(
+                f"{name}_() on a Tensor that {len(seen)} other Tensor(s) are views of: their history leads through its "
+                f"shape. Out of place: x = x.{name}(...)."
+            )
+        return reshaped(x, operation(x, *args, **kwargs))
 
-    scaled.__name__ = f"{name}_"
-    scaled.__doc__ = f"``{name}`` in place, of ``alpha * other``."
-    setattr(Tensor, f"{name}_", scaled)
+    changed.__name__, changed.__doc__ = f"{name}_", f"``{name}`` in place: of the same elements, in another shape."
+    return changed
 
 
-_scaled("add")
-_scaled("sub")
+for _name in RESHAPING:
+    setattr(Tensor, f"{_name}_", _reshaping(_name))
+
+
+@method
+def detach_(self: Tensor) -> Tensor:
+    """Cuts this Tensor off from its graph: it becomes a leaf."""
+    alias = self._alias
+    if alias is not None and alias.base is not None:
+        raise RuntimeError(
+            "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+            "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
+            "detach_() cannot be called on these gradients."
+        )
+    self._edge = None
+    return self
 
 
 def _zero(x: Any) -> Any:
@@ -178,9 +288,83 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 
 @method
-def copy_(self: Tensor, source: Any) -> Tensor:
+def copy_(self: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     """The elements of ``source``, broadcast and converted, in place of the elements."""
     return write_of(self, _copy, source)
+
+
+@method
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """One value on the main diagonal; ``wrap`` goes on below, in blocks, in a tall matrix."""
+    if self.ndim < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if self.ndim > 2 and len(set(self.shape)) > 1:
+        raise RuntimeError("all dimensions of input must be of equal length")
+    return write_of(self, _diagonal_filler(bool(wrap)), fill_value)
+
+
+@functools.cache
+def _diagonal_filler(wrap: bool) -> Callable[..., Any]:
+    def fill_diagonal(x, value):
+        step = sum(int(np.prod(x.shape[i + 1 :])) for i in range(x.ndim))
+        stop = x.size if wrap or x.ndim > 2 else min(x.size, x.shape[1] ** 2)
+        return x.ravel().at[np.arange(0, stop, step)].set(jnp.asarray(value).astype(x.dtype)).reshape(x.shape)
+
+    return fill_diagonal
+
+
+# --- random numbers ---------------------------------------------------------------------------------------------------
+
+
+def _drawn(name: str, draw: Callable[..., Any], **defaults: Any) -> None:
+    """The method ``name`` that puts what ``draw`` makes of a key, a shape, a dtype and numbers into a Tensor."""
+
+    def fill(self, *args, generator=None, **kwargs):
+        if len(args) > len(defaults) or not kwargs.keys() <= defaults.keys():
+            raise TypeError(f"{name}_() takes {', '.join(defaults)}")
+        given = {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
+        drawn = draw(next_key(generator), self.shape, _drawn_as(self), *given.values())
+        return copy_(self, Tensor(drawn.astype(self.dtype)))
+
+    fill.__name__, fill.__doc__ = f"{name}_", f"Random numbers in place of the elements: {', '.join(defaults)}."
+    method(fill)
+
+
+def _drawn_as(x: Tensor) -> Any:
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+
+
+def _uniform(key, shape, dtype, low, high):
+    return jax.random.uniform(key, shape, dtype, low, high)
+
+
+def _normal(key, shape, dtype, mean, std):
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    return mean + std * jax.random.normal(key, shape, dtype)
+
+
+def _integers(key, shape, dtype, low, high):
+    if high is None:
+        low, high = (0, low) if low is not None else (0, 2**24)
+    return jax.random.randint(key, shape, low or 0, high)
+
+
+def _bernoulli(key, shape, dtype, p):
+    return jax.random.bernoulli(key, p._data if isinstance(p, Tensor) else p, shape)
+
+
+_drawn("uniform", _uniform, **{"from": 0.0, "to": 1.0})
+_drawn("normal", _normal, mean=0.0, std=1.0)
+_drawn("log_normal", lambda *args: jnp.exp(_normal(*args)), mean=1.0, std=2.0)
+_drawn("exponential", lambda key, shape, dtype, lambd: jax.random.exponential(key, shape, dtype) / lambd, lambd=1.0)
+_drawn("cauchy", lambda key, shape, dtype, median, sigma: median + sigma * jax.random.cauchy(key, shape, dtype),
+       median=0.0, sigma=1.0)  # fmt: skip
+_drawn("geometric", lambda key, shape, dtype, p: jax.random.geometric(key, p, shape), p=0.5)
+_drawn("bernoulli", _bernoulli, p=0.5)
+_drawn("random", _integers, **{"from": None, "to": None})
+
+# --- elements ---------------------------------------------------------------------------------------------------------
 
 
 @method
@@ -190,9 +374,11 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     Differentiable in both. Where an index picks an element twice it is undefined which value stays.
     """
     spec, operands = split_index(self, index)
+    if mixes(spec, operands):
+        self, spec, operands = at_integers(self, spec, operands)
     basic = is_basic(spec, operands) and not EVERYTHING.issuperset(spec)
     if basic and self._alias is not None and self._alias.path is not None:
-        copy_(methods.__getitem__(self, index), value)  # its path tells which elements that writes
+        copy_(getitem(self, index), value)  # its path tells which elements that writes
         return
     if basic and mode.enabled and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)

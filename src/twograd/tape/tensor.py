@@ -4,13 +4,13 @@ Read :class:`Tensor`, then ``node.py``. The operators and methods are attached i
 ``apply.py``, which makes Tensors.
 """
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from twograd import rules
 from twograd.tape.modes import mode
@@ -23,6 +23,26 @@ NON_LEAF_GRAD = (
     "use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the "
     "leaf Tensor instead."
 )
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that counts its elements, and is printed as PyTorch's."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """How many elements there are."""
+        return math.prod(self)
+
+    def __repr__(self) -> str:
+        return f"torch.Size({list(self)})"
+
+    def __getitem__(self, index: Any) -> Any:
+        found = tuple.__getitem__(self, index)
+        return Size(found) if isinstance(index, slice) else found
+
+    def __add__(self, other: tuple[int, ...]) -> "Size":
+        return Size(tuple.__add__(self, other))
 
 
 class Tensor:
@@ -193,8 +213,8 @@ class Tensor:
         return self._data
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self._data.shape
+    def shape(self) -> Size:
+        return Size(self._data.shape)
 
     @property
     def dtype(self) -> Any:
@@ -204,19 +224,15 @@ class Tensor:
     def ndim(self) -> int:
         return self._data.ndim
 
-    @property
-    def device(self) -> Any:
-        return self._data.device
-
     def item(self) -> Any:
         """The one element as a Python number; waits for it to be computed."""
         if self._data.size != 1:
             raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
         return self._data.item()
 
-    def numpy(self) -> np.ndarray:
-        """The data as a NumPy array. Raises RuntimeError for a Tensor that requires grad."""
-        if self._edge is not None:
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The data as a NumPy array. Raises RuntimeError for a Tensor that requires grad, unless forced."""
+        if self._edge is not None and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         return np.asarray(self._data)
 
@@ -239,16 +255,23 @@ class Tensor:
         return bool(self._data)
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._scalar())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._scalar())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._scalar())
+
+    def _scalar(self) -> Any:
+        if self._data.size != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self._data.item()
 
     def __index__(self) -> int:
-        return self._data.__index__()
+        if self._data.size != 1 or self._data.dtype.kind not in "iub":
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self._data.item())
 
     def __hash__(self) -> int:
         return id(self)
@@ -261,16 +284,6 @@ class Tensor:
             )
         copy = memo[id(self)] = Tensor(self._data, self.requires_grad)
         return copy
-
-    def __repr__(self) -> str:
-        if isinstance(self._data, Tracer):
-            body = str(self._data)
-        else:
-            body = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(")
-        suffix = "" if self.dtype in (np.float32, np.int32, np.bool_) else f", dtype={self.dtype}"
-        if self.grad_fn is not None:
-            return f"tensor({body}{suffix}, grad_fn=<{self.grad_fn.name()}>)"
-        return f"tensor({body}{suffix}, requires_grad=True)" if self.requires_grad else f"tensor({body}{suffix})"
 
 
 def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:

@@ -249,15 +249,23 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
         if alias is not None and base is not None and alias.refusal is not None:
             if base.requires_grad or any(isinstance(other, Tensor) and other.requires_grad for other in others):
                 raise _refused(alias.refusal, IS_CHANGED)
-        elif base is not None and base.requires_grad and base.is_leaf:
+        elif base is not None and x.requires_grad and base.is_leaf:
             raise RuntimeError(VIEW_OF_LEAF)
         if x.requires_grad and x.is_leaf:
             raise RuntimeError(LEAF)
-    if alias is not None and not alias.in_row and any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)):
+    if alias is not None and not alias.in_row and _overlaps(x, alias):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
+
+
+def _overlaps(x: Tensor, alias: Alias) -> bool:
+    """Whether some element of ``x`` stands at several places: it was expanded, or its windows overlap."""
+    functions, _ = _flat(alias.path)
+    return any(s == 0 < n - 1 for s, n in zip(strides(x), x.shape, strict=True)) or any(
+        getattr(function, "overlaps", False) for function, _ in functions
+    )
 
 
 def _check_unshared(x: Tensor, alias: Alias) -> None:
@@ -305,6 +313,22 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
     _spread(x, result._data, alias)
     for watcher in mode.watchers:
         watcher.written(x, result)
+    return x
+
+
+def reshaped(x: Tensor, shown: Tensor) -> Tensor:
+    """Lets ``x``, which no other Tensor is a view of, be what ``shown``, a view of it, is."""
+    alias, new = alias_of(x), alias_of(shown)
+    node = shown.grad_fn
+    alias.storage.shown = [
+        entry for entry in alias.storage.shown if entry[0]() is not shown
+    ]  # its array is the new one
+    supersede(alias.storage, alias.counter, None if node is None else node.order)
+    _move_history(x, shown)
+    x._data = shown._data
+    base = alias.base
+    x._alias = Alias(alias.storage, alias.counter, new.path, new.in_row, base, alias.start, alias.refusal)
+    alias.storage.add(x, alias.counter)
     return x
 
 
