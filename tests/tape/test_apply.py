@@ -239,7 +239,7 @@ def test_a_dead_result_is_not_kept():
 
 WRONG = [
     (lambda x: x + tape.ones(4), ["In the op add(float32[2,3], float32[4])", "Shapes are aligned from the right"]),
-    (lambda x: x @ x, ["In the op matmul(float32[2,3], float32[2,3])", "(3,) and (2,)", "mT, transpose"]),
+    (lambda x: x @ x, ["In the op matmul(float32[2,3], float32[2,3])", "2x3 and 2x3", "mT, transpose"]),
     (lambda x: x & x, ["In the op bitwise_and(float32[2,3], float32[2,3])", "dtype float32", "x.int()"]),
     (lambda x: tnp.sum(x, 5), ["In the op sum(float32[2,3], 5)", "axis 5 is out of bounds"]),
     (lambda x: tnp.concatenate([x, tape.ones(1)]), ["In the op concatenate(['float32[2,3]', 'float32[1]'])"]),
@@ -253,13 +253,13 @@ WRONG = [
 @pytest.mark.parametrize("level", ["op", "primitive"])
 @pytest.mark.parametrize(("call", "texts"), WRONG, ids=[texts[0] for _, texts in WRONG])
 def test_errors_name_op_types_way_out_and_line(call, texts, level):
-    with tape.granularity(level), pytest.raises((TypeError, ValueError)) as caught:
+    with tape.granularity(level), pytest.raises((TypeError, ValueError, RuntimeError)) as caught:
         call(tape.ones(2, 3, requires_grad=True))
     shown = "".join(traceback.format_exception(caught.value))
     for text in texts:
         assert text in shown
     assert f'test_apply.py", line {call.__code__.co_firstlineno}, in <lambda>' in shown
-    with tape.granularity(level), pytest.raises((TypeError, ValueError)):  # the second time as the first
+    with tape.granularity(level), pytest.raises((TypeError, ValueError, RuntimeError)):  # the second time as the first
         call(tape.ones(2, 3, requires_grad=True))
 
 

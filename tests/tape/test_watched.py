@@ -36,7 +36,7 @@ def test_what_a_watcher_is_told(level):
                 z * 3.0
         z + w
     assert [node for node, _ in told.nodes] == [z.grad_fn, w.grad_fn]
-    assert [name for name, *_ in told.ops] == ["multiply", "exp", "multiply"]
+    assert [name for name, *_ in told.ops] == ["mul", "exp", "mul"]
     ((_, operands, outputs), *_) = told.ops
     assert operands[0] is x
     assert operands[1] is y
@@ -91,6 +91,6 @@ def test_switched_on_and_off():
 def test_errors_are_the_same_under_watch():
     x = tape.ones(2, requires_grad=True)
     for watchers in ((), (Told(),)):
-        with watched_by(*watchers), pytest.raises(TypeError, match="shapes") as caught:
+        with watched_by(*watchers), pytest.raises(RuntimeError, match="must match the size") as caught:
             x + tape.ones(3)
         assert any("In the op add" in note for note in caught.value.__notes__)

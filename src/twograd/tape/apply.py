@@ -310,9 +310,13 @@ def _count(argument: Any) -> int:
     return tree_structure(argument).num_leaves
 
 
-HINTS = {
-    "broadcast": "Shapes are aligned from the right, and there sizes must be equal or 1: see reshape, unsqueeze, mT.",
-    "contracting": "The sizes that are summed over must be equal: see mT, transpose, reshape.",
+ALIGNED = "Shapes are aligned from the right, and there sizes must be equal or 1: see reshape, unsqueeze, mT."
+SUMMED_OVER = "The sizes that are summed over must be equal: see mT, transpose, reshape."
+HINTS = {  # by a word of the error, JAX's or PyTorch's
+    "broadcast": ALIGNED,
+    "must match the size": ALIGNED,
+    "contracting": SUMMED_OVER,
+    "cannot be multiplied": SUMMED_OVER,
     "dtype": "Other dtypes: x.float(), x.int(), x.bool(), x.to(dtype).",
 }
 

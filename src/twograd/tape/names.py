@@ -17,9 +17,9 @@ MATMUL = {(2, 2): "Mm", (2, 1): "Mv", (1, 1): "Dot", (3, 3): "Bmm"}  # by the op
 OVERLOADS = {"ClampBackward0": "ClampBackward1"}
 ALONG_A_DIMENSION = {
     "sum": "SumBackward1", "mean": "MeanBackward1", "prod": "ProdBackward1", "squeeze": "SqueezeBackward1",
+    "max": "MaxBackward0", "min": "MinBackward0",
 }  # fmt: skip
 OF_EVERYTHING = {"max": "MaxBackward1", "min": "MinBackward1"}
-VALUES_ALONG = {"max": "AmaxBackward0", "min": "AminBackward0"}
 
 NUMBERS_ARE_STRUCTURE = frozenset({
     "ClampBackward1", "IndexBackward0", "MaskedFillBackward0", "PowBackward0", "PowBackward2", "SelectBackward0",
@@ -48,7 +48,7 @@ def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
         return "torch::autograd::CopySlices"
     if structure is not None:
         along = bool(structure) and structure[0] is not None
-        table = ALONG_A_DIMENSION if along and name in ALONG_A_DIMENSION else VALUES_ALONG if along else OF_EVERYTHING
+        table = ALONG_A_DIMENSION if along else OF_EVERYTHING
         if name in table:
             return table[name]
     if name == "matmul" and avals:

@@ -126,6 +126,9 @@ class Schema:
         """Calls the JAX function, with its operands promoted and its dimensions checked."""
         numbers = [i for i, kind in enumerate(self.kinds) if kind == "n" and values[i] is not None]
         if len(numbers) > 1:
+            for i in numbers:
+                if isinstance(values[i], (str, bytes)):
+                    raise TypeError(f"{self.name}(): {self.names[i]} must be a Tensor or a number, not {values[i]!r}")
             arrays = [values[i] if isinstance(values[i], jax.Array) else jnp.asarray(values[i]) for i in numbers]
             check_broadcast(arrays)
             for i, array in zip(numbers, promoted(arrays), strict=True):
