@@ -35,7 +35,12 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("mlp", "Net", "GPT")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES]
+)
 def test_both_engines_have_jaxs_gradient(name):
     make, loss, inputs = CASES[name]
     tape.manual_seed(0)

@@ -185,7 +185,9 @@ TRACED = [
 ]
 
 
-@pytest.mark.parametrize("case", TRACED[::3], ids=lambda case: case.text)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.text, marks=[pytest.mark.slow] if i % 5 else []) for i, c in enumerate(TRACED)]
+)
 def test_the_same_definition_runs_in_the_graph(case):
     module = case.make(nn)
     inputs = identified(jnp.asarray, case.inputs)

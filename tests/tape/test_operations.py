@@ -289,9 +289,9 @@ TOGETHER = 40
 
 
 def parameters():
-    """Every sixth case runs always, the others with the slow tests."""
+    """Every tenth case runs always, the others with the slow tests."""
     for i, case in enumerate(CASES):
-        yield pytest.param(case, id=case.name, marks=[pytest.mark.slow] if i % 6 else [])
+        yield pytest.param(case, id=case.name, marks=[pytest.mark.slow] if i % 10 else [])
 
 
 def is_inexact(x):
