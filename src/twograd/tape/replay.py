@@ -188,7 +188,8 @@ class Recording(Watcher):
     def _known(self, tensor: Tensor) -> Key:
         """The number of a Tensor that is used; one that nobody computed here is a value that is given."""
         key = self._key_of(tensor)
-        leaf = tensor.requires_grad and tensor.is_leaf
+        # A view made under no_grad, whose base requires grad, says so too, and has no edge.
+        leaf = tensor.requires_grad and tensor._edge is not None and tensor.is_leaf
         if key is None:
             key = self._new(tensor)
             if tensor.requires_grad and not leaf:
