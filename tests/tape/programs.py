@@ -6,8 +6,10 @@ some values packed.
 """
 
 import contextlib
+import os
 import random
 
+MANY = int(os.environ.get("TWOGRAD_PROGRAMS", "90"))  # that the slow tests run; compiling them is what takes time
 UNARY = ("exp", "sin", "tanh", "sigmoid", "neg", "log", "sqrt", "cos", "square")
 IN_PLACE = ("exp_", "sin_", "tanh_", "sigmoid_", "neg_", "cos_", "zero_", "square_")
 BINARY = ("mul", "add", "sub")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tape.both import both
-from tape.programs import program, run
+from tape.programs import MANY, program, run
 from twograd import tape
 
 
@@ -387,4 +387,4 @@ def test_random_programs_with_hooks():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_many_random_programs_with_hooks():
-    agree(range(6, 260))
+    agree(range(6, MANY))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tape.both import both
-from tape.programs import program, run
+from tape.programs import MANY, program, run
 from twograd import tape
 from twograd.tape.storage import superseded
 
@@ -387,7 +387,7 @@ def test_random_programs_do_as_in_pytorch():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_more_random_programs_do_as_in_pytorch():
-    agree(range(8, 150))
+    agree(range(8, MANY))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
