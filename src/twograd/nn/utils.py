@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 import twograd.numpy as tnp
 from twograd.tape import Tensor, no_grad
+from twograd.tape.views import write
 
 
 def _grads(parameters: Any) -> list[Tensor]:
@@ -56,7 +57,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _write(grads: list[Tensor], arrays: list[Any]) -> None:
     with no_grad():
         for grad, array in zip(grads, arrays, strict=True):
-            grad.copy_(Tensor(array))
+            write(grad, Tensor(array))
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

@@ -101,7 +101,7 @@ class Optimizer:
             if not params:
                 continue
             numbers, switches = self._settings(group)
-            update, init = _compiled(type(self), tuple(sorted(switches.items())))
+            update, init = self._program(switches)
             for param in params:
                 if param not in self.state:
                     self.state[param] = init(param.array, numbers)
@@ -127,6 +127,9 @@ class Optimizer:
             else:
                 switches[name] = value
         return numbers, switches
+
+    def _program(self, switches: Mapping[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        return _compiled(type(self), tuple(sorted(switches.items())))
 
     def _params(self) -> Iterable[Tensor]:
         return (param for group in self.param_groups for param in group["params"])
@@ -172,7 +175,7 @@ class Optimizer:
         self.state = by_param
 
     def _restored(self, param: Tensor, number: int, leaves: Any, numbers: Any, switches: Any) -> Any:
-        like, tree = jax.tree.flatten(_compiled(type(self), tuple(sorted(switches.items())))[1](param.array, numbers))
+        like, tree = jax.tree.flatten(self._program(switches)[1](param.array, numbers))
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         if [array.shape for array in arrays] != [leaf.shape for leaf in like]:
             raise ValueError(

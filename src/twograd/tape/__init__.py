@@ -20,8 +20,6 @@ from twograd.tape.apply import apply as apply
 from twograd.tape.apply import clear_caches as clear_caches
 from twograd.tape.compiled import CompiledStats as CompiledStats
 from twograd.tape.compiled import compiled_backward as compiled_backward
-from twograd.tape.factories import get_rng_state as get_rng_state
-from twograd.tape.factories import set_rng_state as set_rng_state
 from twograd.tape.factories import tensor as tensor
 from twograd.tape.functional import grad as grad
 from twograd.tape.functional import value_and_grad as value_and_grad
