@@ -16,13 +16,14 @@ from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
-from twograd.tape.deferred import Pending, Program, Value, elements_of, pending
+from twograd.tape.deferred import Pending, Program
 from twograd.tape.lines import here
 from twograd.tape.modes import Deferring, Level, Watched, deferring_to, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
+from twograd.tape.value import Value
 from twograd.tape.watched import record_watched, unflatten
 
 SCALARS = frozenset({float, int, complex, bool})
@@ -72,13 +73,13 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def record(*args: Any) -> Any:
         recording = mode.recording
+        if type(recording) is Deferring:
+            return put_off(recording.level, args)
         key: list[Any] = [recording, X64.value, MATMUL_PRECISION.value, DTYPE_PROMOTION.value]
         values: list[Any] = []
         edges: list[Edge] = []
         for arg in args:
             if type(arg) is not Tensor:
-                if type(arg) is Pending and type(recording) is Deferring:
-                    return put_off(recording.level, args)
                 arg = _constant(function, arg)
                 if arg is None:
                     return _apply_structured(function, args, {})
@@ -93,7 +94,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 edges.append(edge)
         plan = find(tuple(key))
         if plan is None:
-            return put_off(recording.level, args) if type(recording) is Deferring else unplanned(key, args, values)
+            return unplanned(key, args, values)
         results = plan.forward(*values)
         if plan.positions is None:
             node = None
@@ -143,7 +144,7 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         at_once = False  # what is traced must not be looked at later
         for arg in args:
             kind = type(arg)
-            value = elements_of(arg) if kind is Pending else None
+            value = arg._elements if kind is Pending else None
             if type(value) is not Value or value.array is not None or value.program is not program:
                 if kind is not Tensor and kind is not Pending:
                     arg = _constant(function, arg)
@@ -163,7 +164,11 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
                 return record(*args)
         results, node = program.put_off(plan, values, edges)
         if plan.single:
-            return pending(results[0], None if node is None else (node, 0))
+            tensor = new(Pending)
+            tensor._elements = results[0]
+            tensor._edge = None if node is None else (node, 0)
+            tensor._alias = None
+            return tensor
         outputs: list[Tensor] = []
         made = unflatten(plan, results, node, outputs)
         for output in outputs:
