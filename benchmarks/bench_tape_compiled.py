@@ -93,7 +93,8 @@ def gradient(torch, functional, optim, loss, inputs, params):
     params = [torch.tensor(a, requires_grad=True) for a in params]
 
     def run():
-        params[0].grad = None
+        for p in params:
+            p.grad = None
         loss(torch, functional, *inputs, *params).backward()
         return params[0].grad.tolist()
 
