@@ -158,10 +158,7 @@ def test_where_most_rounds_are_disturbed_they_are_kept(clock, monkeypatch):
 
 def test_rounds_go_on_until_the_ratio_is_as_precise_as_was_asked_for(clock):
     rng = np.random.default_rng(0)
-    subjects = {
-        "x": lambda: clock.subject(0.01 * rng.uniform(0.8, 1.2))(),
-        "y": lambda: clock.subject(0.02 * rng.uniform(0.8, 1.2))(),
-    }
+    subjects = {name: clock.subject(mean * rng.uniform(0.8, 1.2, 9999)) for name, mean in (("x", 0.01), ("y", 0.02))}
     rough = timing.measure(subjects, timing.Plan(0.0, 15, 100.0, 0.0, precision=0.5))
     fine = timing.measure(subjects, timing.Plan(0.0, 15, 100.0, 0.0, precision=0.03))
     assert rough.conditions.precise
