@@ -22,7 +22,7 @@ from twograd.tape.indexing import assigner, at_integers, is_basic, method, mixes
 from twograd.tape.modes import mode
 from twograd.tape.storage import alias_of
 from twograd.tape.tensor import Tensor
-from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, write
+from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, without_hooks, write
 
 NAMES = [
     "abs",
@@ -187,7 +187,7 @@ def in_place(operation: Callable[..., Tensor], name: str | None = None) -> Calla
             result = operation.donating(x, *args)  # pyright: ignore[reportFunctionMemberAccess]
             if result is not None:
                 return write(x, result, changed.__name__)
-        return write(x, operation(x, *args, **kwargs), changed.__name__)
+        return write(x, operation(without_hooks(x), *args, **kwargs), changed.__name__)
 
     name = name or operation.__name__
     changed.__name__ = f"{name}_"
@@ -272,7 +272,7 @@ _zero.__name__, _fill.__name__, _copy.__name__ = "zero", "fill", "copy"
 def write_of(x: Tensor, function: Callable[..., Any], *args: Any) -> Tensor:
     """Puts ``function`` of ``x`` and ``args`` in the place of its elements."""
     check_writable(x, args)
-    return write(x, apply(function, x, *args), f"{function.__name__}_")
+    return write(x, apply(function, without_hooks(x), *args), f"{function.__name__}_")
 
 
 @method
@@ -383,4 +383,4 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     if basic and mode.enabled and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
     check_writable(self, (value,))
-    write(self, apply(assigner(spec), self, value, *operands), "item assignment")
+    write(self, apply(assigner(spec), without_hooks(self), value, *operands), "item assignment")

@@ -20,6 +20,7 @@ import numpy as np
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.deferred import Pending, take_over
+from twograd.tape.hooks import called_at
 from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.node import Edge, rarely
 from twograd.tape.plan import node_name
@@ -88,6 +89,12 @@ class Stale(Tensor):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         Tensor.requires_grad.__set__(self, value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """As of every Tensor: whoever asks this, or for ``grad_fn``, asks for the history, recording or not."""
+        with enable_grad():
+            return Tensor.is_leaf.__get__(self)
 
     def __getattr__(self, name: str) -> Any:
         alias = self._alias
@@ -258,6 +265,21 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
+
+
+def without_hooks(x: Tensor) -> Tensor:
+    """What an op in place reads in the place of ``x``, which it is about to change: ``x``, or, if that is a view on the
+    way to whose base there are hooks, the same elements by another way. For PyTorch's CopySlices leads past the view's
+    old node to the base, whose history goes on there; what else reads the view goes by its node."""
+    alias, edge = x._alias, x._edge
+    if alias is None or alias.base is None or edge is None or not mode.enabled:
+        return x
+    end = alias.base._edge
+    while edge is not None and edge != end and edge[0].edges:
+        if called_at(edge[0]):
+            return shown(x, alias.start, alias.base)
+        edge = edge[0].edges[0]
+    return x
 
 
 def _overlaps(x: Tensor, alias: Alias) -> bool:
