@@ -301,6 +301,32 @@ def test_views_made_under_no_grad_are_refused(m):
 
 
 @both
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_views_made_without_recording_require_grad_and_have_no_history(m, mode):
+    x = leaf(m)
+    with getattr(m, mode)():
+        views = [x[:2], x.view(3, 1), x.unbind()[0]]
+        assert not (views[0] * 2).requires_grad
+        assert not x.detach()[:1].requires_grad
+    for view in views:
+        assert (view.requires_grad, view.is_leaf, view.grad_fn, view.grad) == (True, True, None, None)
+        seen = []
+        view.register_hook(seen.append)
+        y = view * 2
+        assert y.grad_fn.next_functions[0] == (None, 0)
+        y.sum().backward()
+        assert (view.grad, x.grad, seen) == (None, None, [])
+        assert "appears to not have been used in the graph" in error(
+            lambda view=view: m.autograd.grad((view * 2).sum(), view)
+        )
+        assert error(view.numpy).startswith("Can't call numpy() on Tensor that requires grad.")
+    if mode == "no_grad":
+        views[0].requires_grad_()
+        (views[0] * 2).sum().backward()
+        assert listed(views[0].grad) == [[2, 2]]
+
+
+@both
 def test_shapes_dtypes_and_overlaps_are_refused(m):
     x = m.tensor([1.0, 2.0])
     assert error(lambda: x.add_(m.ones(3, 2))) == ("output with shape [2] doesn't match the broadcast shape [3, 2]")

@@ -21,7 +21,7 @@ from twograd.tape.indexing import __getitem__ as getitem
 from twograd.tape.indexing import assigner, at_integers, is_basic, method, mixes, split_index
 from twograd.tape.modes import mode
 from twograd.tape.storage import alias_of
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Tensor, set_aside
 from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, without_hooks, write
 
 NAMES = [
@@ -250,6 +250,8 @@ def detach_(self: Tensor) -> Tensor:
             "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
             "detach_() cannot be called on these gradients."
         )
+    if self.is_leaf:
+        set_aside(self)
     self._edge = None
     return self
 

@@ -22,7 +22,7 @@ from twograd.tape.apply import apply, recorder
 from twograd.tape.deferred import Pending, take_over
 from twograd.tape.hooks import called_at
 from twograd.tape.modes import enable_grad, mode, no_grad
-from twograd.tape.node import Edge, rarely
+from twograd.tape.node import Edge, Nowhere, rarely
 from twograd.tape.plan import node_name
 from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, Retained, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
@@ -181,6 +181,8 @@ def attached(
     path = (of.path, function, operands)
     result._alias = Alias(of.storage, of.counter, path, in_row and of.in_row, base, start, refusal)
     of.storage.add(result, of.counter)
+    if refusal in (NO_GRAD, INFERENCE) and base._edge is not None:  # as in PyTorch it requires grad, with no history
+        result._edge = (Nowhere(result), 0)  # pyright: ignore[reportAttributeAccessIssue]
     for watcher in mode.watchers:
         watcher.shared(result, x, (function, operands, refusal, in_row))
     return result
