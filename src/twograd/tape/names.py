@@ -60,6 +60,13 @@ def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
     return OVERLOADS.get(f"{words}Backward0", f"{words}Backward0")
 
 
+def forward_name(name: str) -> str:
+    """What PyTorch's errors about changes in place call the op of a node: ``Mul`` for ``MulBackward0``, ``Pow1`` for
+    ``PowBackward1``."""
+    op, _, number = name.rpartition("::")[2].partition("Backward")
+    return op + number.lstrip("0")
+
+
 def saved_names(plan: Any) -> tuple[str, ...]:
     """For each value that a node saves, PyTorch's name for that operand or result of its op."""
     operands = len(plan.wanted)

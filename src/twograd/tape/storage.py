@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twograd.tape.blame import Change, ModifiedInPlace
 from twograd.tape.lines import here
 from twograd.tape.modes import mode
+from twograd.tape.names import forward_name
 from twograd.tape.node import AccumulateGrad, Node
 
 if TYPE_CHECKING:
@@ -194,6 +195,9 @@ def supersede(
         array = None if ref is None else ref()
         if array is not None and seen_by is counter:
             key = id(array)
+            known = superseded.get(key)
+            if known is not None and known.array() is array and known.tensor() is not None:
+                continue  # of several Tensors that show it the first is meant, not what detach() made of it
             alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
             superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
     if counter.changes is None:
@@ -221,7 +225,8 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
             continue  # two leaves were made of the same array, and it is the other that was changed
         if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
-        made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
+        known = source is not None and not isinstance(source, AccumulateGrad)
+        made = f"output {output_nr} of {forward_name(source.name())}" if known else ""
         text = modified_text(value, entry.counter.version, entry.version, made)
         changes, versions = entry.counter.changes or (), (entry.version, entry.counter.version)
         error = ModifiedInPlace(text, node, position, changes, versions, tensor, _showing(entry.counter, tensor))

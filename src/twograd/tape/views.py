@@ -9,6 +9,7 @@ Of the other Tensors that show the storage each forgets its elements, and comput
 when it is next looked at.
 """
 
+import copy
 import functools
 import weakref
 from collections.abc import Callable, Sequence
@@ -22,8 +23,9 @@ from twograd.tape.apply import apply, recorder
 from twograd.tape.deferred import Pending, take_over
 from twograd.tape.hooks import called_at
 from twograd.tape.modes import enable_grad, mode, no_grad
+from twograd.tape.names import forward_name
 from twograd.tape.node import Edge, Nowhere, rarely
-from twograd.tape.plan import node_name
+from twograd.tape.plan import Plan, node_name
 from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, Retained, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
@@ -50,8 +52,9 @@ IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has 
 
 def _refused(refusal: Refusal, what: str) -> RuntimeError:
     """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
+    name = forward_name(refusal.name)
     if refusal.custom:
-        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+        text = f"Output {refusal.output_nr} of {name} is a view and {what} modified inplace."
         return RuntimeError(f"{text} {CUSTOM}")
     if refusal.inference:
         text = f"A view was created in inference mode and {what} modified inplace in normal mode."
@@ -59,10 +62,10 @@ def _refused(refusal: Refusal, what: str) -> RuntimeError:
     if not refusal.name:
         text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
     elif refusal.several:
-        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+        text = f"Output {refusal.output_nr} of {name} is a view and {what} modified inplace."
     else:
         text = (
-            f"Output {refusal.output_nr} of {refusal.name} is a view of a view which was created in no_grad mode and "
+            f"Output {refusal.output_nr} of {name} is a view of a view which was created in no_grad mode and "
             f"{what} modified inplace with grad mode enabled."
         )
     return RuntimeError(f"{text} {SEVERAL if refusal.several else AMBIGUOUS}")
@@ -134,7 +137,18 @@ def _regenerated(tensor: Tensor, alias: Alias) -> Any:
     if alias.refusal is not None:
         raise _refused(alias.refusal, WAS_CHANGED)
     with enable_grad():
-        return shown(tensor, alias.start, base)._edge
+        edge = shown(tensor, alias.start, base)._edge
+    if edge is not None:
+        edge[0].plan = _as_strided(edge[0].plan)
+    return edge
+
+
+@functools.lru_cache(maxsize=MAX_PATHS)
+def _as_strided(plan: Plan) -> Plan:
+    """The plan under PyTorch's name for the history that a view gets from its base."""
+    renamed = copy.copy(plan)
+    renamed.name = "AsStridedBackward0"
+    return renamed
 
 
 # --- making views -----------------------------------------------------------------------------------------------------

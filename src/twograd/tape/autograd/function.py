@@ -332,7 +332,7 @@ def _result(ctx: FunctionNode, i: int, out: Tensor, differentiable: bool, args: 
         if out.is_leaf and out.requires_grad:
             raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
         return write(out, make_tensor(jnp.copy(out._data), edge))  # a new array, for the present one is superseded
-    refusal = Refusal(False, ctx.name().removesuffix("Backward"), i, True)
+    refusal = Refusal(False, ctx.name(), i, True)
     if _among(out, args):
         of = alias_of(out)
         base, start = (out, of.path) if of.base is None else (of.base, of.start)
