@@ -20,6 +20,8 @@ from twograd.tape.factories import next_key
 from twograd.tape.indexing import __getitem__ as getitem
 from twograd.tape.indexing import assigner, at_integers, is_basic, method, mixes, split_index
 from twograd.tape.modes import mode
+from twograd.tape.operations import BINARY
+from twograd.tape.schema import NO_DERIVATIVE, operation
 from twograd.tape.storage import alias_of
 from twograd.tape.tensor import Tensor, set_aside
 from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, without_hooks, write
@@ -210,7 +212,10 @@ def _may_donate(x: Tensor, args: tuple[Any, ...]) -> bool:
 
 
 for _name in NAMES:
-    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), _name))
+    _operation = getattr(Tensor, _name)
+    if _name in NO_DERIVATIVE:  # an error names the op
+        _operation = operation(f"{_name}_", "nn", BINARY[_name], ["input", "other"])
+    setattr(Tensor, f"{_name}_", in_place(_operation, _name))
 
 for _name, _twin in OPERATORS.items():
     setattr(Tensor, f"__i{_name}__", getattr(Tensor, f"{_twin}_"))

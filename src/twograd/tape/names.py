@@ -36,12 +36,18 @@ OPERANDS = {
 """The operands' names; ``self`` and ``other`` where nothing is said."""
 
 
+NOT_IMPLEMENTED = "torch::autograd::NotImplemented"
+"""The name of the node of an op whose derivative PyTorch refuses."""
+
+
 def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
     """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``.
 
     A function may say what is built into it as its ``structure``: the axis, say. PyTorch numbers its overloads.
     """
     name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
+    if getattr(function, "no_derivative", False):
+        return NOT_IMPLEMENTED
     name = name.strip("_<>")
     structure = getattr(function, "structure", None)
     if name == "CopySlices":
