@@ -20,7 +20,7 @@ from twograd.tape.blame import Change, ModifiedInPlace
 from twograd.tape.lines import here
 from twograd.tape.modes import mode
 from twograd.tape.names import forward_name
-from twograd.tape.node import AccumulateGrad, Node
+from twograd.tape.node import AccumulateGrad, Edge, Node
 
 if TYPE_CHECKING:
     from twograd.tape.tensor import Tensor
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 Path = tuple[Any, Callable[..., Any], tuple[Any, ...]] | None
 """How a Tensor's elements are found: the path up to the last step, and that view function with its operands. None is
 the whole array."""
-
-Retained = tuple[Any] | None
-"""The gradient that a Tensor retains, if it does."""
 
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
@@ -119,11 +116,11 @@ class Alias:
 
     ``path`` leads from the storage's array to the Tensor's. ``base`` is the Tensor that it is a differentiable view of,
     by the steps of the path behind ``start``; None for one that is no view, or detached. ``refusal`` says why it must
-    not be changed in place, if so; ``retained`` has the gradient that the Tensor retains while its history is yet to be
-    found; ``in_row``, that its elements lie in the storage one behind the other.
+    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other. ``past`` is the
+    Tensor's last edge, if that retains its gradient and the new one is yet to be found: until then it goes on to.
     """
 
-    __slots__ = ("base", "counter", "in_row", "path", "refusal", "retained", "start", "storage")
+    __slots__ = ("base", "counter", "in_row", "past", "path", "refusal", "start", "storage")
 
     def __init__(
         self,
@@ -142,7 +139,7 @@ class Alias:
         self.base = base
         self.start = start
         self.refusal = refusal
-        self.retained: Retained = None
+        self.past: Edge | None = None
 
 
 def alias_of(tensor: "Tensor") -> Alias:

@@ -26,7 +26,7 @@ from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.names import forward_name
 from twograd.tape.node import Edge, Nowhere, rarely
 from twograd.tape.plan import Plan, node_name
-from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, Retained, alias_of, supersede, type_name
+from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -111,8 +111,8 @@ class Stale(Tensor):
             return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
             self._edge = _regenerated(self, alias)
-            _retain(self._edge, alias.retained)
-            alias.retained = None
+            _retain(self._edge, _take_retained(alias.past))
+            alias.past = None
         if _has(self, "_data") and _has(self, "_edge"):
             self.__class__ = self._fresh  # pyright: ignore[reportAttributeAccessIssue]
         return object.__getattribute__(self, name)
@@ -349,6 +349,8 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
         with no_grad():
             storage.array = put(x, None, Tensor(storage.array), Tensor(result._data))._data
     _spread(x, result._data, alias)
+    if tracked and alias.past is not None:
+        x._edge  # noqa: B018 # its gradient is retained by its new history at once; of the others when they are looked at
     for watcher in mode.watchers:
         watcher.written(x, result)
     return x
@@ -387,7 +389,7 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
-                other.retained = _take_retained(tensor._edge) or other.retained
+                other.past = tensor._edge if _retains(tensor._edge) else None
                 del tensor._edge
             tensor.__class__ = tensor._stale
 
@@ -416,13 +418,16 @@ def _move_history(x: Tensor, result: Tensor) -> None:
     _retain(x._edge, retained)
 
 
-def _take_retained(edge: Edge | None) -> Retained:
+def _retains(edge: Edge | None) -> bool:
+    return edge is not None and edge[0].rare is not None and edge[1] in (edge[0].rare.retained or ())
+
+
+def _take_retained(edge: Edge | None) -> tuple[Any] | None:
     """The gradient that an edge retains, which it no longer does."""
-    retained = None if edge is None or edge[0].rare is None else edge[0].rare.retained
-    return (retained.pop(edge[1]),) if edge is not None and retained and edge[1] in retained else None
+    return (edge[0].rare.retained.pop(edge[1]),) if _retains(edge) else None  # pyright: ignore
 
 
-def _retain(edge: Edge | None, retained: Retained) -> None:
+def _retain(edge: Edge | None, retained: tuple[Any] | None) -> None:
     if edge is not None and retained is not None:
         rare = rarely(edge[0])
         rare.retained = {**(rare.retained or {}), edge[1]: retained[0]}
