@@ -15,7 +15,7 @@ from tape.both import both
 from tape.programs import program, run
 from twograd import tape
 from twograd.errors import NotReversible
-from twograd.tape import compiled, structures
+from twograd.tape import chain, compiled, structures
 
 NEW = compiled.NEW
 
@@ -276,6 +276,21 @@ def test_weakly_typed_and_64_bit_gradients(compilations):
         (x * 2).sum().backward()
         assert x.grad.tolist() == [3, 3, 3]
         assert compilations.of(lambda: (x * 2).sum().backward()) == 0
+
+
+def test_clear_caches_forgets_structures_and_chains(compilations):
+    x = leaf(3)
+
+    def step():
+        (x.sin().exp() * 2).sum().backward()
+
+    with tape.compiled_backward(1, forward=True):
+        step()
+    step()
+    assert compilations.of(step) == 0
+    tape.clear_caches()
+    assert (len(compiled._structures), len(compiled.structures), chain._composition.cache_info().currsize) == (0, 0, 0)
+    assert compilations.of(step) > 0
 
 
 def test_the_number_of_meetings_and_of_structures(monkeypatch):

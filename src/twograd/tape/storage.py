@@ -116,8 +116,8 @@ class Alias:
 
     ``path`` leads from the storage's array to the Tensor's. ``base`` is the Tensor that it is a differentiable view of,
     by the steps of the path behind ``start``; None for one that is no view, or detached. ``refusal`` says why it must
-    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other. ``past`` is the
-    Tensor's last edge, if that retains its gradient and the new one is yet to be found: until then it goes on to.
+    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other. ``past`` is
+    the Tensor's last edge, if that retains its gradient and the new one is yet to be found: until then it goes on to.
     """
 
     __slots__ = ("base", "counter", "in_row", "past", "path", "refusal", "start", "storage")
