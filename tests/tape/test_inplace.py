@@ -385,8 +385,11 @@ def test_tensors_that_are_not_changed_have_no_storage_and_marks_die_with_their_a
 def test_a_view_whose_history_is_refused_still_says_that_it_requires_grad(m):
     x = m.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True) * 1.0
     row = x.unbind(0)[0]
+    row.retain_grad()
+    row.sum().backward()
     x.mul_(2.0)
-    assert row.requires_grad
+    assert (row.requires_grad, row.retains_grad, row.grad.tolist()) == (True, True, [1.0, 1.0])
+    assert error(row.numpy).startswith("Can't call numpy() on Tensor that requires grad.")
     for mode in (m.enable_grad, m.no_grad):
         with mode(), pytest.raises(RuntimeError, match="its base or another view of its base has been modified inplac"):
             row.grad_fn  # noqa: B018

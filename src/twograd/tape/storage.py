@@ -222,8 +222,9 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
             continue  # two leaves were made of the same array, and it is the other that was changed
         if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
-        known = source is not None and not isinstance(source, AccumulateGrad)
-        made = f"output {output_nr} of {forward_name(source.name())}" if known else ""
+        made = ""
+        if source is not None and not isinstance(source, AccumulateGrad):
+            made = f"output {output_nr} of {forward_name(source.name())}"
         text = modified_text(value, entry.counter.version, entry.version, made)
         changes, versions = entry.counter.changes or (), (entry.version, entry.counter.version)
         error = ModifiedInPlace(text, node, position, changes, versions, tensor, _showing(entry.counter, tensor))

@@ -99,6 +99,26 @@ class Stale(Tensor):
         with enable_grad():
             return Tensor.is_leaf.__get__(self)
 
+    @property
+    def retains_grad(self) -> bool:
+        """As of every Tensor; no error where the history is refused."""
+        return _retains(self._alias.past) if self._refuses() else Tensor.retains_grad.__get__(self)  # pyright: ignore
+
+    @Tensor.grad.getter
+    def grad(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As of every Tensor; no error where the history is refused."""
+        if not self._refuses():
+            return Tensor.grad.__get__(self)
+        edge = self._alias.past  # pyright: ignore[reportOptionalMemberAccess]
+        return edge[0].rare.retained[edge[1]] if _retains(edge) else None  # pyright: ignore
+
+    def _refuses(self) -> bool:
+        """Whether asking for the history is an error."""
+        alias = self._alias
+        if _has(self, "_edge") or alias is None or alias.refusal is None or alias.base is None:
+            return False
+        return alias.base._edge is not None
+
     def __getattr__(self, name: str) -> Any:
         alias = self._alias
         if alias is None or name not in ("_data", "_edge"):
