@@ -64,9 +64,9 @@ def viewed(x, a, b):
     }[kind]()
 
 
-def partner(env, ambiguous, x, a, b):
-    """A Tensor of the shape of ``x``, or of no dimension, or a number."""
-    same = [y for i, y in enumerate(env) if tuple(y.shape) == tuple(x.shape) and i not in ambiguous]
+def partner(env, x, a, b):
+    """A Tensor of the shape of ``x``, or a number."""
+    same = [y for y in env if tuple(y.shape) == tuple(x.shape)]
     return same[b % len(same)] if same and a % 4 else 0.5 + b % 3
 
 
@@ -109,19 +109,17 @@ def packing(torch, line):
     return torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
 
 
-def step(env, line, ambiguous, hooks, number):
-    """Runs one line; returns the new Tensor or None. The Tensors at ``ambiguous`` are read as constants."""
+def step(env, line, hooks, number):
+    """Runs one line; returns the new Tensor or None."""
     word, (a, b, c, d, _), _ = line
     x = env[a % len(env)]
-    if word in ("unary", "binary", "scale") and a % len(env) in ambiguous:
-        x = x.detach()
     if word in ("in place", "binary in place", "set", "hook", "leaf hook", "retain"):
         x.grad_fn  # noqa: B018 # else PyTorch takes a view for a leaf if its base got its history by a change
     match word:
         case "unary":
             return getattr(x, UNARY[b % len(UNARY)])()
         case "binary":
-            return getattr(x, BINARY[b % len(BINARY)])(partner(env, ambiguous, x, c, d))
+            return getattr(x, BINARY[b % len(BINARY)])(partner(env, x, c, d))
         case "scale":
             return x**2 if b % 2 else x * 2.0
         case "view":
@@ -129,27 +127,24 @@ def step(env, line, ambiguous, hooks, number):
         case "in place":
             getattr(x, IN_PLACE[b % len(IN_PLACE)])()
         case "binary in place":
-            getattr(x, BINARY[b % len(BINARY)] + "_")(partner(env, ambiguous, x, c, d))
+            getattr(x, BINARY[b % len(BINARY)] + "_")(partner(env, x, c, d))
         case "set":
             y = x[b % x.shape[0]] if x.ndim else x
-            x[(b % x.shape[0]) if x.ndim else ...] = partner(env, ambiguous, y, c, d)
+            x[(b % x.shape[0]) if x.ndim else ...] = partner(env, y, c, d)
         case "detach":
             return x.detach()
         case "hook":
-            if a % len(env) not in ambiguous:
-                hooks.register(x, number, b)
+            hooks.register(x, number, b)
         case "leaf hook":
-            if a % len(env) not in ambiguous:
-                hooks.register_on_leaf(x, number, b)
+            hooks.register_on_leaf(x, number, b)
         case "retain":
-            if a % len(env) not in ambiguous:
-                x.retain_grad()
-                hooks.retaining.add(a % len(env))
+            x.retain_grad()
+            hooks.retaining.add(a % len(env))
         case "unhook":
             if hooks.handles:
                 hooks.handles[b % len(hooks.handles)].remove()
         case "backward":
-            if x.requires_grad and a % len(env) not in ambiguous:
+            if x.requires_grad:
                 x.sum().backward(retain_graph=True)
     return None
 
@@ -165,7 +160,6 @@ def run(torch, lines, with_hooks=False):
         torch.tensor([0.9, 1.4], requires_grad=True),
         torch.tensor([[0.5, 0.8], [1.2, 0.6]]),
     ]
-    ambiguous = set()  # views made under no_grad: PyTorch says that they require grad, and gives them no history
     env = [*leaves, leaves[0] * 1.0, leaves[1] * 2.0]
 
     def guarded(act):
@@ -182,15 +176,13 @@ def run(torch, lines, with_hooks=False):
     for number, line in enumerate(lines):
         pack = packing(torch, line) if with_hooks else contextlib.nullcontext()
         with torch.no_grad() if line[2] else contextlib.nullcontext(), pack:
-            made = guarded(lambda: step(env, line, ambiguous, hooks, number))  # noqa: B023 # called at once
+            made = guarded(lambda: step(env, line, hooks, number))  # noqa: B023 # called at once
         if made is not None:
-            if line[0] == "view" and (line[2] or line[1][0] % len(env) in ambiguous):
-                ambiguous.add(len(env))
             env.append(made)
         seen.append([(tuple(x.shape), x._version) for x in env])
-    for x in (x for i, x in enumerate(env) if i not in ambiguous):
-        guarded(lambda x=x: seen.append(x.requires_grad and x.grad_fn is not None))
-        guarded(lambda x=x: x.sum().backward(retain_graph=True) if x.requires_grad and x.grad_fn is not None else None)
+    for x in env:
+        guarded(lambda x=x: seen.append((x.requires_grad, x.grad_fn is not None, x.is_leaf)))
+        guarded(lambda x=x: x.sum().backward(retain_graph=True) if x.requires_grad else None)
     values = [x.detach().tolist() for x in env]
     retained = [listed(env[i].grad) for i in sorted(hooks.retaining)]
     return seen, values, [listed(x.grad) for x in leaves], hooks.calls, retained

@@ -319,19 +319,17 @@ def walks(seed):
     leaves = [leaf(*row) for row in ([0.7, 1.1], [0.9, 1.4])]
     with tape.explaining():
         recording = mode.watchers[-1]
-        env, ambiguous = [*leaves, leaves[0] * 1.0, leaves[1] * 2.0], set()
+        env = [*leaves, leaves[0] * 1.0, leaves[1] * 2.0]
         for line in program(seed):
             if line[0] == "backward":
                 continue
             with contextlib.suppress(RuntimeError, IndexError), tape.no_grad() if line[2] else contextlib.nullcontext():
-                made = step(env, line, ambiguous, None, 0)
+                made = step(env, line, None, 0)
                 if made is not None:
-                    if line[0] == "view" and (line[2] or line[1][0] % len(env) in ambiguous):
-                        ambiguous.add(len(env))
                     env.append(made)
-        for i, x in enumerate(env):
+        for x in env:
             with contextlib.suppress(RuntimeError):
-                if i in ambiguous or not x.requires_grad or x.is_leaf:
+                if not x.requires_grad or x.is_leaf:
                     continue
                 for each in leaves:
                     each.grad = None

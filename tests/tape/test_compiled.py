@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+from tape.both import both
 from tape.programs import program, run
 from twograd import tape
 from twograd.errors import NotReversible
-from twograd.tape import compiled, structures
+from twograd.tape import chain, compiled, structures
 
 NEW = compiled.NEW
 
@@ -245,18 +246,25 @@ def test_old_gradients_are_given_up_only_if_nobody_else_has_them():
         y = x * x.grad.detach()
         y.sum().backward()  # it is saved by the tape
         assert x.grad[0].item() == 32
-    assert seen == [(8, 10), (10, 12), (12, 14), (14, 16)]
+    assert seen == [(10, 10), (10, 12), (14, 14), (14, 16)]  # in place, as in PyTorch, where a Tensor shows it
     z = leaf(2)
     z.grad = x.grad[:2]
     x.grad = x.grad
 
 
-def test_two_leaves_may_hold_one_gradient():
-    x, y = leaf(3), leaf(3, seed=1)
-    x.grad = y.grad = tape.ones(3)
+@both
+def test_two_leaves_may_hold_one_gradient(m):
+    """Gradients are added in place, also to parts of a buffer that somebody made of all of them."""
     with tape.compiled_backward(1):
+        x, y = (m.ones(3, requires_grad=True) for _ in range(2))
+        x.grad = y.grad = m.ones(3)
         (x * 2 + y * 3).sum().backward()
-    assert (x.grad.tolist(), y.grad.tolist()) == ([3, 3, 3], [4, 4, 4])
+        assert x.grad.tolist() == y.grad.tolist() == [6, 6, 6]
+        buffer = m.ones(6)
+        x.grad, y.grad = buffer[:3], buffer[3:]
+        for _ in range(2):
+            (x * 2 + y * 3).sum().backward()
+        assert buffer.tolist() == [5, 5, 5, 7, 7, 7]
 
 
 def test_weakly_typed_and_64_bit_gradients(compilations):
@@ -268,6 +276,21 @@ def test_weakly_typed_and_64_bit_gradients(compilations):
         (x * 2).sum().backward()
         assert x.grad.tolist() == [3, 3, 3]
         assert compilations.of(lambda: (x * 2).sum().backward()) == 0
+
+
+def test_clear_caches_forgets_structures_and_chains(compilations):
+    x = leaf(3)
+
+    def step():
+        (x.sin().exp() * 2).sum().backward()
+
+    with tape.compiled_backward(1, forward=True):
+        step()
+    step()
+    assert compilations.of(step) == 0
+    tape.clear_caches()
+    assert (len(compiled._structures), len(compiled.structures), chain._composition.cache_info().currsize) == (0, 0, 0)
+    assert compilations.of(step) > 0
 
 
 def test_the_number_of_meetings_and_of_structures(monkeypatch):

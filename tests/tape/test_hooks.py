@@ -355,6 +355,33 @@ def test_hooks_keep_no_graph_alive():
         gc.enable()
 
 
+@both
+def test_a_change_through_a_view_leads_past_the_views_hooks(m):
+    """As PyTorch's CopySlices does; what else reads the view still goes by its node."""
+
+    def seen(change, on=lambda x, v, w: v):
+        x = m.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        y = x * 1
+        v = y[0]
+        w = v[:1]
+        calls = Calls()
+        on(y, v, w).register_hook(calls.tensor("view"))
+        on(y, v, w).grad_fn.register_hook(calls.node("node"))
+        change(v, w, m.tensor([2.0, 5.0], requires_grad=True))
+        (y.sum() + v.sum()).backward()
+        return [call[-1] for call in calls], x.grad.tolist()
+
+    assert seen(lambda v, w, b: v.mul_(b)) == ([], [[4.0, 10.0], [1.0, 1.0]])
+    assert seen(lambda v, w, b: v.add_(v)) == ([[2.0, 2.0], ([2.0, 2.0],)], [[4.0, 4.0], [1.0, 1.0]])
+    assert seen(lambda v, w, b: w.mul_(3.0)) == ([], [[6.0, 2.0], [1.0, 1.0]])
+    assert seen(lambda v, w, b: v.fill_(3.0)) == ([], [[0.0, 0.0], [1.0, 1.0]])
+    assert seen(lambda v, w, b: v.__setitem__([0], 3.0)) == ([], [[0.0, 2.0], [1.0, 1.0]])
+    assert seen(lambda v, w, b: m.nn.functional.relu(v, inplace=True)) == ([], [[2.0, 2.0], [1.0, 1.0]])
+    assert seen(lambda v, w, b: v.mul_(b), on=lambda x, v, w: w) == ([], [[4.0, 10.0], [1.0, 1.0]])
+    of_base = seen(lambda v, w, b: v.mul_(3.0), on=lambda x, v, w: x)[0]
+    assert of_base[0] == [[6.0, 6.0], [1.0, 1.0]]
+
+
 # --- random programs --------------------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def both_ways(symbol, *arrays, torch=True):
 
 OPERATORS = [
     *both_ways("add", A, B), *both_ways("sub", A, ROW), *both_ways("mul", COLUMN, ROW), *both_ways("truediv", A, P),
-    *both_ways("pow", P, B), *both_ways("mod", A, P, torch=False), *both_ways("floordiv", A, P, torch=False),
+    *both_ways("pow", P, B), *both_ways("mod", A, P, torch=False),
     *both_ways("matmul", A, SQUARE), *both_ways("lt", A, B), *both_ways("le", A, B), *both_ways("gt", A, B),
     *both_ways("ge", A, B), *both_ways("eq", N, J), *both_ways("ne", N, J), *both_ways("and_", N, J),
     *both_ways("or_", N, J), *both_ways("xor", N, J), *both_ways("add", N, J), *both_ways("mod", N, J),

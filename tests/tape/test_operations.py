@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import twograd.tape as tape
+from tape.both import both
 from twograd.tape import fft, functions, linalg, operations, special
 from twograd.tape.nn import functional
 
@@ -405,3 +406,15 @@ def test_every_operation_has_a_case():
     tables = [operations.functions, functions._made, functional.OPERATIONS, functional.ADAPTED, linalg.OPERATIONS]
     tables += [special.OPERATIONS, dict.fromkeys((*fft.ONE, *fft.TWO, *fft.MANY), 0)]
     assert not {name for table in tables for name in table} - names
+
+
+@both
+@pytest.mark.parametrize("name", ["floor_divide", "floor_divide_", "heaviside", "heaviside_"])
+def test_what_pytorch_refuses_to_differentiate(m, name):
+    x, y = (m.tensor([1.5, 2.5], requires_grad=True) for _ in range(2))
+    out = getattr(x * 1, name)(y)
+    assert (out.requires_grad, out.grad_fn.name()) == (True, "torch::autograd::NotImplemented")
+    text = f"derivative for aten::{name} is not implemented"
+    for act in (lambda: out.sum().backward(retain_graph=True), lambda: m.autograd.grad((out * y).sum(), y)):
+        with pytest.raises(RuntimeError, match=text):
+            act()

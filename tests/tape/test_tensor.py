@@ -12,6 +12,7 @@ from graph.same import raises, same
 
 from tape.both import both
 from twograd import tape
+from twograd.tape.tensor import _set_aside
 
 
 @both
@@ -82,6 +83,72 @@ def test_grad_attribute(m):
         x.grad = m.ones(3)
     with raises(RuntimeError, "attempting to assign a gradient with dtype "):
         x.grad = m.tensor([1, 1])
+
+
+@both
+@pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph=True")
+def test_a_gradient_that_somebody_holds_is_added_to_in_place(m):
+    x, w = m.ones(2, requires_grad=True), m.ones(2, requires_grad=True)
+    (x * 2).sum().backward()
+    held, shown = x.grad, x.grad.detach()
+    (x * 3).sum().backward()
+    assert x.grad is held
+    assert (held.tolist(), shown.tolist(), held._version) == ([5.0, 5.0], [5.0, 5.0], 1)
+    (x * x).sum().backward(create_graph=True)  # recorded, so that another takes its place
+    assert x.grad is not held
+    assert held.tolist() == [5.0, 5.0]
+    x.grad = m.zeros(2)
+    loss = (x.grad * w).sum()
+    (x * 3).sum().backward()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    del x.grad
+    assert x.grad is None
+    with raises(RuntimeError, "can't assign Variable as its own grad"):
+        x.grad = x
+
+
+@both
+def test_a_frozen_leaf_keeps_its_grad_and_its_hooks(m):
+    x = m.ones(2, requires_grad=True)
+    seen = []
+    x.register_hook(lambda g: seen.append(g.tolist()))
+    handle = x.register_post_accumulate_grad_hook(lambda x: seen.append(x.grad.tolist()))
+    early = x * 2
+    node = early.grad_fn.next_functions[0][0]
+    (x * 1).sum().backward()
+    x.requires_grad_(False)
+    assert x.grad.tolist() == [1.0, 1.0]
+    assert (x * 2).grad_fn is None
+    early.sum().backward(retain_graph=True)  # its hooks are called, and the gradient is lost
+    assert x.grad.tolist() == [1.0, 1.0]
+    x.requires_grad_()
+    handle.remove()
+    early.sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+    assert (x * 3).grad_fn.next_functions[0][0] is node
+    assert seen == [[1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [1.0, 1.0], [2.0, 2.0]]
+    x.detach_()
+    assert (x.requires_grad, x.grad.tolist()) == (False, [3.0, 3.0])
+    y = m.ones(2)
+    y.grad = m.ones(2)
+    assert copy.deepcopy(y).grad.tolist() == [1.0, 1.0]
+    (y.requires_grad_() * 2).sum().backward()
+    assert y.grad.tolist() == [3.0, 3.0]
+    z = y * 2
+    z.grad = m.ones(2)
+    z.sum().backward()
+    assert z.grad.tolist() == [1.0, 1.0]
+
+
+def test_what_a_frozen_leaf_keeps_dies_with_it():
+    before = len(_set_aside)
+    x = tape.ones(2, requires_grad=True)
+    node = weakref.ref(x._edge[0])
+    x.requires_grad_(False)
+    assert len(_set_aside) == before + 1
+    del x
+    assert (len(_set_aside), node()) == (before, None)
 
 
 @both

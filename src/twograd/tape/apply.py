@@ -16,12 +16,14 @@ from jax.core import Tracer
 from jax.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 from twograd._compat import DTYPE_PROMOTION, MATMUL_PRECISION, X64
+from twograd.tape import chain
 from twograd.tape.deferred import Pending, Program
 from twograd.tape.lines import here
 from twograd.tape.modes import Deferring, Level, Watched, deferring_to, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
 from twograd.tape.primitive import record_primitives
+from twograd.tape.structures import all_structures
 from twograd.tape.tensor import Tensor, as_array, make_tensor
 from twograd.tape.value import Value
 from twograd.tape.watched import record_watched, unflatten
@@ -202,9 +204,13 @@ def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def clear_caches() -> None:
-    """Forgets every plan: the next call of any op traces and compiles as the first did (see ``jax.clear_caches``)."""
+    """Forgets every plan, and what was compiled for sequences of them and for structures of tapes: the next call of any
+    op traces and compiles as the first did (see ``jax.clear_caches``)."""
     for record in _recorders:
         record.plans.clear()
+    chain.clear()
+    for structures in all_structures:
+        structures.clear()
 
 
 def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:

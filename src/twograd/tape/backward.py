@@ -5,6 +5,7 @@ leaves or returned. Read :func:`backward_pass`; ``graph/transform.py`` has its t
 What happens at a node with hooks is in ``hooks.py``.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -19,12 +20,15 @@ from twograd.rules import carries_gradient
 from twograd.tape import anomaly, chain, hooks
 from twograd.tape.apply import apply
 from twograd.tape.chain import settled
-from twograd.tape.hooks import added
+from twograd.tape.hooks import added, as_tensor
 from twograd.tape.modes import Walk, mode
 from twograd.tape.node import AccumulateGrad, Edge, Node, leaves_with_hooks
 from twograd.tape.saved import unpacked
 from twograd.tape.storage import check_versions, superseded
 from twograd.tape.tensor import Tensor, make_tensor
+from twograd.tape.views import write
+
+ALONE = 2, 2  # the counts of references to what an attribute alone holds, as sys.getrefcount sees them
 
 _accumulating = threading.RLock()  # walks of several threads may come to the same leaf
 
@@ -86,9 +90,9 @@ def backward_pass(
     def accumulate_grad(leaf, cts, *_):
         """The walk of a leaf's node: to ``.grad``, where it ends."""
         ct = settled(cts[0])
-        if ct is not None:
+        if ct is not None and not (leaf.rare is not None and leaf.rare.frozen):
             with _accumulating:
-                leaf.grad = added(leaf.grad, owned(ct) if leaf.grad is None else ct)
+                put_grad(leaf, owned(ct) if leaf.grad is None else added(leaf.grad, ct))
         hooks.after_accumulation(leaf)
         return ()
 
@@ -128,6 +132,21 @@ def backward_pass(
     finally:
         mode.walk = outer
     return found
+
+
+def is_alone(leaf: AccumulateGrad) -> bool:
+    """Whether nobody but the leaf, which has one, holds its ``.grad``, or shows or saved the elements of that."""
+    counts = sys.getrefcount(leaf.grad), sys.getrefcount(leaf.grad._data)  # pyright: ignore
+    return counts == ALONE and leaf.grad._alias is None  # pyright: ignore
+
+
+def put_grad(leaf: AccumulateGrad, total: Any) -> None:
+    """Puts the sum of gradients in the ``.grad`` of a leaf: in place, as in PyTorch, where somebody else holds what is
+    there, and nothing is recorded."""
+    if leaf.grad is not None and not mode.enabled and not is_alone(leaf):
+        write(leaf.grad, as_tensor(total), "backward()")  # pyright: ignore[reportArgumentType]
+    else:
+        leaf.grad = as_tensor(total)
 
 
 def _pull(node: Node, cts: list[Any], keep: bool, needed: set[Node] | None, batched: bool) -> Sequence[Any]:

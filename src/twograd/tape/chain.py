@@ -80,6 +80,11 @@ def settled(ct: Any) -> Any:
     return _composition(ct.plans)(*ct.values)[0] if type(ct) is Chain else ct
 
 
+def clear() -> None:
+    """Forgets what was compiled."""
+    _composition.cache_clear()
+
+
 @functools.lru_cache(maxsize=MAX_SEQUENCES)
 def _composition(plans: tuple[Plan | _Sum, ...]) -> Callable[..., tuple[Any, ...]]:
     """The pullbacks of ``plans`` one after the other, compiled: ``(ct, *saved)`` to the last one's cotangents."""

@@ -12,7 +12,6 @@ the way) is left to the plain walk.
 
 import contextlib
 import itertools
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from twograd.tape.backward import backward_pass
+from twograd.tape.backward import backward_pass, is_alone, put_grad
 from twograd.tape.deferred import Noted, Program, replay, saved_of, structures
 from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Edge, Node
@@ -34,8 +33,6 @@ MAX_NODES = 2048  # the time to compile grows faster than the number of nodes
 
 LEAF, HELD, TARGETS, NEEDED = "a leaf", "a leaf that holds a gradient", "the targets", "the results to keep"
 NEW, UNTRACEABLE = "its structure was new", "it could not be traced"
-
-ALONE = 2  # the count of references to what an attribute alone holds, as sys.getrefcount sees it
 
 
 @dataclass(frozen=True)
@@ -153,8 +150,9 @@ def _walked(tape: "_Tape", cts: Sequence[Any], keep: bool) -> list[Any] | str:
         tape.noted.results[i].array = array
     for i in () if keep else structure.freed:
         tape.nodes[i].saved = None  # pyright: ignore[reportAttributeAccessIssue]
+    tape.held.clear()
     for i, grad in zip(structure.leaves, grads, strict=True):
-        tape.nodes[i].grad = make_tensor(grad, None)  # pyright: ignore[reportAttributeAccessIssue]
+        put_grad(tape.nodes[i], make_tensor(grad, None))  # pyright: ignore[reportArgumentType]
     return found
 
 
@@ -191,6 +189,7 @@ def _read(
     nodes: list[Any] = []
     numbers: dict[Any, int] = {}
     held: list[Any] = []
+    grads: list[int] = []
     fills = targets is None or accumulating
     changed = False
     donate = targets is None
@@ -207,7 +206,9 @@ def _read(
                 key.append(LEAF)
                 continue
             key.append(HELD)
-            donate = donate and sys.getrefcount(node.grad) == sys.getrefcount(node.grad._data) == ALONE
+            alias = node.grad._alias
+            grads.append(id(node.grad if alias is None else alias.storage))
+            donate = donate and is_alone(node)
             held.append(node.grad._data)
             continue
         values = saved_of(node)
@@ -237,6 +238,8 @@ def _read(
                 inputs.append(value)
             key.append(~place)
     node = value = values = None  # they refer to what is counted
+    if len(set(grads)) < len(grads):
+        return "leaves share a gradient"
     if len(nodes) > MAX_NODES:
         return f"it has more than {MAX_NODES} nodes"
     if changed and ((program is not None and program.count) or not _unchanged(nodes)):
@@ -316,7 +319,7 @@ class _Structure:
         assert next(items) is TARGETS
         accumulating = next(items)
         targets = joined(itertools.takewhile(lambda item: item is not NEEDED, items))
-        before = [node.grad if isinstance(node, AccumulateGrad) else None for node in nodes]
+        before = [getattr(getattr(node, "grad", None), "_data", None) for node in nodes]
         found = backward_pass(
             joined(root_edges), cts, None if accumulating is None else targets, accumulating=bool(accumulating)
         )
@@ -324,7 +327,7 @@ class _Structure:
         leaves = {
             i: node.grad._data
             for i, node in enumerate(nodes)
-            if isinstance(node, AccumulateGrad) and node.grad is not None and node.grad is not before[i]
+            if isinstance(node, AccumulateGrad) and node.grad is not None and node.grad._data is not before[i]
         }
         kept = {i for node in set(range(len(nodes))).difference(self.freed) for i in saved_numbers[node] if i >= 0}
         self.leaves = list(leaves)

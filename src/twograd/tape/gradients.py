@@ -18,7 +18,7 @@ from twograd.tape.apply import apply
 from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
 from twograd.tape.modes import mode
-from twograd.tape.node import Edge, GradientEdge, InputMetadata, next_order, walks
+from twograd.tape.node import Edge, GradientEdge, InputMetadata, Nowhere, next_order, walks
 from twograd.tape.tensor import Tensor, make_tensor
 
 Differentiable = Tensor | GradientEdge
@@ -89,7 +89,7 @@ def grad(
     edges, cts = _roots(outputs, grad_outputs, create_graph, is_grads_batched)
     targets = _targets(leaves)
     found = _walk(edges, cts, targets, retain_graph, create_graph, batched=is_grads_batched)
-    grads = [as_tensor(found[edge]) for edge in targets]
+    grads = [None if type(edge[0]) is Nowhere else as_tensor(found[edge]) for edge in targets]
     if materialize_grads:
         return tuple(_zeros(x) if g is None else g for g, x in zip(grads, leaves, strict=True))
     if not allow_unused and any(g is None for g in grads):

@@ -22,6 +22,7 @@ from twograd.tape.node import (
     Edge,
     Hooks,
     Node,
+    Nowhere,
     Rare,
     RemovableHandle,
     leaves_with_hooks,
@@ -55,6 +56,8 @@ def around(
     Cotangents are arrays, or Tensors if derivatives are ``recorded``. Hooks get Tensors; what they have seen, and may
     keep, is added to ``shown``.
     """
+    if type(node) is Nowhere:
+        return ()
     rare = rarely(node)
     if called_at(node):
         grads = _before_node(node, _of_tensors(node, _as_grads(cts[: node.num_outs])))

@@ -20,9 +20,11 @@ from twograd.tape.factories import next_key
 from twograd.tape.indexing import __getitem__ as getitem
 from twograd.tape.indexing import assigner, at_integers, is_basic, method, mixes, split_index
 from twograd.tape.modes import mode
+from twograd.tape.operations import BINARY
+from twograd.tape.schema import NO_DERIVATIVE, operation
 from twograd.tape.storage import alias_of
-from twograd.tape.tensor import Tensor
-from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, write
+from twograd.tape.tensor import Tensor, set_aside
+from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, without_hooks, write
 
 NAMES = [
     "abs",
@@ -187,7 +189,7 @@ def in_place(operation: Callable[..., Tensor], name: str | None = None) -> Calla
             result = operation.donating(x, *args)  # pyright: ignore[reportFunctionMemberAccess]
             if result is not None:
                 return write(x, result, changed.__name__)
-        return write(x, operation(x, *args, **kwargs), changed.__name__)
+        return write(x, operation(without_hooks(x), *args, **kwargs), changed.__name__)
 
     name = name or operation.__name__
     changed.__name__ = f"{name}_"
@@ -210,7 +212,10 @@ def _may_donate(x: Tensor, args: tuple[Any, ...]) -> bool:
 
 
 for _name in NAMES:
-    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), _name))
+    _operation = getattr(Tensor, _name)
+    if _name in NO_DERIVATIVE:  # an error names the op
+        _operation = operation(f"{_name}_", "nn", BINARY[_name], ["input", "other"])
+    setattr(Tensor, f"{_name}_", in_place(_operation, _name))
 
 for _name, _twin in OPERATORS.items():
     setattr(Tensor, f"__i{_name}__", getattr(Tensor, f"{_twin}_"))
@@ -250,6 +255,8 @@ def detach_(self: Tensor) -> Tensor:
             "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
             "detach_() cannot be called on these gradients."
         )
+    if self.is_leaf:
+        set_aside(self)
     self._edge = None
     return self
 
@@ -272,7 +279,7 @@ _zero.__name__, _fill.__name__, _copy.__name__ = "zero", "fill", "copy"
 def write_of(x: Tensor, function: Callable[..., Any], *args: Any) -> Tensor:
     """Puts ``function`` of ``x`` and ``args`` in the place of its elements."""
     check_writable(x, args)
-    return write(x, apply(function, x, *args), f"{function.__name__}_")
+    return write(x, apply(function, without_hooks(x), *args), f"{function.__name__}_")
 
 
 @method
@@ -383,4 +390,4 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     if basic and mode.enabled and self.requires_grad and self.is_leaf:
         raise RuntimeError(VIEW_OF_LEAF)
     check_writable(self, (value,))
-    write(self, apply(assigner(spec), self, value, *operands), "item assignment")
+    write(self, apply(assigner(spec), without_hooks(self), value, *operands), "item assignment")

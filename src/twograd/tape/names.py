@@ -36,12 +36,18 @@ OPERANDS = {
 """The operands' names; ``self`` and ``other`` where nothing is said."""
 
 
+NOT_IMPLEMENTED = "torch::autograd::NotImplemented"
+"""The name of the node of an op whose derivative PyTorch refuses."""
+
+
 def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
     """The name of an op's node, after PyTorch: ``jnp.tanh`` makes a ``TanhBackward0``.
 
     A function may say what is built into it as its ``structure``: the axis, say. PyTorch numbers its overloads.
     """
     name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
+    if getattr(function, "no_derivative", False):
+        return NOT_IMPLEMENTED
     name = name.strip("_<>")
     structure = getattr(function, "structure", None)
     if name == "CopySlices":
@@ -58,6 +64,13 @@ def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
         numbers = [aval.weak_type and not aval.shape for aval in avals]
         return "PowBackward2" if numbers[0] else "PowBackward0" if numbers[1] else "PowBackward1"
     return OVERLOADS.get(f"{words}Backward0", f"{words}Backward0")
+
+
+def forward_name(name: str) -> str:
+    """What PyTorch's errors about changes in place call the op of a node: ``Mul`` for ``MulBackward0``, ``Pow1`` for
+    ``PowBackward1``."""
+    op, _, number = name.rpartition("::")[2].partition("Backward")
+    return op + number.lstrip("0")
 
 
 def saved_names(plan: Any) -> tuple[str, ...]:

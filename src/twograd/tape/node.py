@@ -59,10 +59,11 @@ class Rare:
     ``tensor_hooks`` are those of the results, as pairs ``(output_nr, hook)``; ``retained`` the gradients that results
     keep; ``prehooks`` and ``posthooks`` the node's own; ``accumulated`` those of a leaf, called when its ``.grad`` is
     new. ``metadata`` is the user's. ``packed`` says that ``saved`` has values that hooks packed; see ``saved.py``.
+    ``frozen`` says that a leaf requires no gradient at present: what arrives is lost.
     """
 
     __slots__ = (
-        "accumulated", "metadata", "packed", "posthooks", "prehooks", "retained", "tensor_hooks",
+        "accumulated", "frozen", "metadata", "packed", "posthooks", "prehooks", "retained", "tensor_hooks",
     )  # fmt: skip
 
     tensor_hooks: Hooks | None
@@ -72,10 +73,11 @@ class Rare:
     accumulated: Hooks | None
     metadata: dict[Any, Any] | None
     packed: bool
+    frozen: bool
 
     def __init__(self) -> None:
         self.tensor_hooks = self.retained = self.prehooks = self.posthooks = self.accumulated = self.metadata = None
-        self.packed = False
+        self.packed = self.frozen = False
 
 
 class GradientEdge(NamedTuple):
@@ -185,9 +187,9 @@ class Node(_Common):
     @property
     def next_functions(self) -> tuple[tuple["Node | None", int], ...]:
         """For each operand that could have a gradient, the node and output it came from; ``(None, 0)`` for one that
-        requires none."""
+        requires none, or has no history."""
         pairs = zip(self.operand_edges, self.plan.could_want, strict=True)
-        return tuple((shown(node), i) for (node, i), could in pairs if could)
+        return tuple((None, 0) if type(node) is Nowhere else (shown(node), i) for (node, i), could in pairs if could)
 
     @property
     def num_results(self) -> int:
@@ -246,6 +248,17 @@ class AccumulateGrad(_Common):
     def _input_metadata(self) -> list[InputMetadata]:
         leaf = self.variable
         return [] if leaf is None else [InputMetadata(leaf.shape, leaf.dtype)]
+
+
+class Nowhere(AccumulateGrad):
+    """The end of the graph at a view made under ``no_grad`` of what requires grad. As in PyTorch the view requires grad
+    too, but has no history: what arrives is lost, and no hook is called."""
+
+    __slots__ = ()
+
+    def __init__(self, view: "Tensor"):
+        super().__init__(view)
+        self.rare = Rare()  # so that the walk back looks closer; see hooks.around
 
 
 def rarely(node: Any) -> Rare:

@@ -19,7 +19,7 @@ from jax.tree_util import tree_flatten
 from twograd import rules
 from twograd._compat import bind_again
 from twograd.graph import split_vjp
-from twograd.tape.names import NUMBERS_ARE_STRUCTURE, node_name
+from twograd.tape.names import NOT_IMPLEMENTED, NUMBERS_ARE_STRUCTURE, node_name
 
 Mask = tuple[bool, ...]
 Pullback = Callable[..., Sequence[Any]]
@@ -37,6 +37,7 @@ class Plan:
     """
 
     name: str
+    op: str
     wanted: Mask
     num_outs: int
     num_results: int
@@ -53,8 +54,10 @@ class Plan:
 
         It returns a cotangent per operand in ``wanted``. The form that is not ``compiled`` can be traced: it is what
         the tape records when derivatives are to be differentiated again. The ``batched`` one does as much for each
-        entry of a leading axis of the cotangents.
+        entry of a leading axis of the cotangents. RuntimeError if the op has no derivative, as in PyTorch.
         """
+        if self.name == NOT_IMPLEMENTED:
+            raise RuntimeError(f"derivative for aten::{self.op} is not implemented")
         key = (with_ct, wanted, compiled, batched)
         pull = self._pullbacks.get(key)
         if pull is None:
@@ -138,7 +141,7 @@ class CompiledPlan(Plan):
     def __init__(self, function: Callable[..., Any], avals: Sequence[Any], wanted: Mask):
         super().__init__()
         closed, self.leaves, self.out_tree = trace_op(function, avals)
-        self.name = node_name(function, avals)
+        self.name, self.op = node_name(function, avals), getattr(function, "__name__", "")
         self.num_outs = len(closed.out_avals)
         self.single = self.num_outs == 1 and self.out_tree == LEAF
         self.differentiable = tuple(map(rules.carries_gradient, closed.out_avals))

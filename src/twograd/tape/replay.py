@@ -27,7 +27,7 @@ from twograd.tape.backward import backward_pass
 from twograd.tape.blame import Fix, ModifiedInPlace
 from twograd.tape.lines import Place, Position, here, place
 from twograd.tape.modes import Watcher, granularity, mode, set_grad_enabled, watched_by
-from twograd.tape.node import Edge, Node
+from twograd.tape.node import AccumulateGrad, Edge, Node
 from twograd.tape.storage import superseded
 from twograd.tape.tensor import Tensor
 from twograd.tape.views import attached, path_functions, write
@@ -188,11 +188,12 @@ class Recording(Watcher):
     def _known(self, tensor: Tensor) -> Key:
         """The number of a Tensor that is used; one that nobody computed here is a value that is given."""
         key = self._key_of(tensor)
-        # A view made under no_grad, whose base requires grad, says so too, and has no edge.
-        leaf = tensor.requires_grad and tensor._edge is not None and tensor.is_leaf
+        # A view made under no_grad, whose base requires grad, says so too, and no gradient comes to it.
+        node = None if tensor._edge is None else tensor._edge[0]
+        leaf = type(node) is AccumulateGrad
         if key is None:
             key = self._new(tensor)
-            if tensor.requires_grad and not leaf:
+            if isinstance(node, Node):
                 self._trouble = FOREIGN
             self._add(Given(key, tensor._data, leaf))
         elif leaf and key not in self._leaves:

@@ -40,6 +40,10 @@ MISSING = object()
 ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 """NumPy's names of parameters, which PyTorch takes too."""
 
+NO_DERIVATIVE = frozenset({"floor_divide", "heaviside"})
+"""Operations that PyTorch records, and refuses to differentiate. (Its ``floor`` and ``div(rounding_mode="floor")`` have
+the derivative zero.)"""
+
 DATA = (Tensor, jax.Array, np.ndarray, np.generic)
 
 
@@ -165,6 +169,7 @@ def _specialised(schema: Schema, structure: tuple[Any, ...], types: tuple[type, 
         )
 
     specialised.__name__ = schema.name
+    specialised.no_derivative = schema.name.removesuffix("_") in NO_DERIVATIVE
     dims = [part for part, kind in zip(structure, schema.kinds, strict=True) if kind == "d"]
     if dims:  # the name of its node depends on it
         specialised.structure = tuple(dims)

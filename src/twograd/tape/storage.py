@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twograd.tape.blame import Change, ModifiedInPlace
 from twograd.tape.lines import here
 from twograd.tape.modes import mode
-from twograd.tape.node import AccumulateGrad, Node
+from twograd.tape.names import forward_name
+from twograd.tape.node import AccumulateGrad, Edge, Node
 from twograd.tape.value import Value, computed
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 Path = tuple[Any, Callable[..., Any], tuple[Any, ...]] | None
 """How a Tensor's elements are found: the path up to the last step, and that view function with its operands. None is
 the whole array."""
-
-Retained = tuple[Any] | None
-"""The gradient that a Tensor retains, if it does."""
 
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: [{type} {sizes}]"
@@ -160,11 +158,11 @@ class Alias:
 
     ``path`` leads from the storage's array to the Tensor's. ``base`` is the Tensor that it is a differentiable view of,
     by the steps of the path behind ``start``; None for one that is no view, or detached. ``refusal`` says why it must
-    not be changed in place, if so; ``retained`` has the gradient that the Tensor retains while its history is yet to be
-    found; ``in_row``, that its elements lie in the storage one behind the other.
+    not be changed in place, if so; ``in_row``, that its elements lie in the storage one behind the other. ``past`` is
+    the Tensor's last edge, if that retains its gradient and the new one is yet to be found: until then it goes on to.
     """
 
-    __slots__ = ("base", "counter", "in_row", "path", "refusal", "retained", "start", "storage")
+    __slots__ = ("base", "counter", "in_row", "past", "path", "refusal", "start", "storage")
 
     def __init__(
         self,
@@ -183,7 +181,7 @@ class Alias:
         self.base = base
         self.start = start
         self.refusal = refusal
-        self.retained: Retained = None
+        self.past: Edge | None = None
 
 
 def alias_of(tensor: "Tensor") -> Alias:
@@ -246,6 +244,9 @@ def supersede(
     for tensor, ref, seen_by in storage.shown:
         array = _behind(ref)
         if array is not None and type(array) is not Value and seen_by is counter:
+            known = superseded.get(id(array))
+            if known is not None and known.array() is array and known.tensor() is not None:
+                continue  # of several Tensors that show it the first is meant, not what detach() made of it
             alive = _Alive(array, _forget)
             alive.key = id(array)
             superseded[alive.key] = _Superseded(alive, counter, counter.version, tensor, writer)
@@ -274,7 +275,9 @@ def check_versions(node: Node, saved: Sequence[Any]) -> None:
             continue  # two leaves were made of the same array, and it is the other that was changed
         if tensor is not None and tensor.grad_fn is not None and position < len(node.operand_edges):
             source, output_nr = tensor.grad_fn, tensor.output_nr  # an operand's present history, as PyTorch says it
-        made = "" if source is None or isinstance(source, AccumulateGrad) else f"output {output_nr} of {source.name()}"
+        made = ""
+        if source is not None and not isinstance(source, AccumulateGrad):
+            made = f"output {output_nr} of {forward_name(source.name())}"
         text = modified_text(value, entry.counter.version, entry.version, made)
         changes, versions = entry.counter.changes or (), (entry.version, entry.counter.version)
         error = ModifiedInPlace(text, node, position, changes, versions, tensor, _showing(entry.counter, tensor))

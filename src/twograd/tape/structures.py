@@ -1,5 +1,6 @@
 """What was compiled for structures that were met before, by their keys; bounded, and not for those met only once."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -9,6 +10,10 @@ MAX_KEPT = 256  # the one that was not used for longest goes first
 MAX_MET = 4096
 
 
+all_structures: "weakref.WeakSet[Structures[Any]]" = weakref.WeakSet()
+"""All that there are."""
+
+
 class Structures(Generic[Made]):
     """From keys, which are long tuples, to what was made for them at a later meeting."""
 
@@ -16,6 +21,7 @@ class Structures(Generic[Made]):
         # By the hash of the key, which is computed once. Were two keys to share one, that would cost time, no more.
         self._kept: dict[int, tuple[tuple[Any, ...], Made]] = {}  # the one used last stands last
         self._met: dict[int, int] = {}
+        all_structures.add(self)
 
     def find(self, key: tuple[Any, ...], meetings: int, make: Callable[[tuple[Any, ...]], Made]) -> Made | None:
         """What was made for ``key``; at the meeting of that number it is made. None before."""

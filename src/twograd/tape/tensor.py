@@ -6,6 +6,7 @@ Read :class:`Tensor`, then ``node.py``. The operators and methods are attached i
 
 import math
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,8 +15,8 @@ import numpy as np
 
 from twograd import rules
 from twograd.tape.modes import mode
-from twograd.tape.node import AccumulateGrad, Edge, Node, rarely, shown
-from twograd.tape.storage import Alias, Counter, alias_of, share
+from twograd.tape.node import AccumulateGrad, Edge, Node, Nowhere, Rare, rarely, shown
+from twograd.tape.storage import Alias, Counter, alias_of, share, type_name
 
 NON_LEAF_GRAD = (
     "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
@@ -95,15 +96,20 @@ class Tensor:
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
                 "a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
+        node = None if self._edge is None else self._edge[0]
         if not value:
-            self._edge = None
-        elif self._edge is None:
+            set_aside(self)
+        elif node is None or type(node) is Nowhere:
             if not rules.carries_gradient(self._data.aval):
                 raise RuntimeError(
                     "Only Tensors of floating point and complex dtype can require gradients; this one has dtype "
                     f"{self._data.dtype}. Convert it first: x.float()."
                 )
-            self._edge = (AccumulateGrad(self), 0)  # pyright: ignore[reportAttributeAccessIssue] # the last of all nodes
+            node = _aside(self) or AccumulateGrad(self)
+            if node.rare is not None:
+                node.rare.frozen = False
+            _set_aside.pop(id(self), None)
+            self._edge = (node, 0)  # pyright: ignore[reportAttributeAccessIssue] # the last of all nodes
 
     def is_inference(self) -> bool:
         """Whether this Tensor was made in inference mode."""
@@ -127,28 +133,29 @@ class Tensor:
     @property
     def grad(self) -> "Tensor | None":
         """The gradient that ``backward`` has accumulated, for a leaf, or for a Tensor told to ``retain_grad()``."""
-        if self._edge is None:
-            return None
-        node, output_nr = self._edge
+        node, output_nr = self._edge or (_aside(self), 0)
         if isinstance(node, AccumulateGrad):
             return node.grad
+        if node is None:
+            return None
         retained = None if node.rare is None else node.rare.retained
-        if retained is None or output_nr not in retained:
+        if retained is not None and output_nr in retained:
+            return retained[output_nr]
+        given = _aside(self)
+        if given is None or given.grad is None:
             warnings.warn(NON_LEAF_GRAD, UserWarning, stacklevel=2)
             return None
-        return retained[output_nr]
+        return given.grad
 
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
-        if self._edge is None or not isinstance(self._edge[0], AccumulateGrad):
-            if value is not None:
-                raise RuntimeError("only a leaf Tensor that requires grad has a .grad that can be assigned")
-            return
         if value is not None:
             if not isinstance(value, Tensor):
                 raise TypeError(
                     f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}"
                 )
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
             if value.shape != self.shape:
                 raise RuntimeError(
                     f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
@@ -156,9 +163,19 @@ class Tensor:
                 )
             if value.dtype != self.dtype:
                 raise RuntimeError(
-                    f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with dtype '{self.dtype}'"
+                    f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
+                    f"'{type_name(self.dtype)}'. The gradient must match the tensor's dtype."
                 )
-        self._edge[0].grad = value
+        if self._edge is not None and isinstance(self._edge[0], AccumulateGrad):
+            self._edge[0].grad = value
+        elif self.retains_grad:
+            self._edge[0].rare.retained[self.output_nr] = value  # pyright: ignore
+        elif value is not None or id(self) in _set_aside:
+            keep_aside(self, _aside(self) or AccumulateGrad(self)).grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self.grad = None
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Sets ``requires_grad`` in place, and returns this Tensor."""
@@ -233,7 +250,7 @@ class Tensor:
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The data as a NumPy array. Raises RuntimeError for a Tensor that requires grad, unless forced."""
-        if self._edge is not None and not force:
+        if not force and self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         return np.asarray(self._data)
 
@@ -284,10 +301,36 @@ class Tensor:
                 "moment."
             )
         copy = memo[id(self)] = Tensor(self._data, self.requires_grad)
+        if self.grad is not None:
+            copy.grad = Tensor(self.grad._data)
         return copy
 
 
 Tensor._elements = Tensor.__dict__["_data"]
+
+_set_aside: "dict[int, tuple[weakref.ref[Tensor], AccumulateGrad]]" = {}
+"""By id, the nodes of Tensors that require no gradient at present, or are no leaves, but have a ``.grad`` or hooks."""
+
+
+def _aside(tensor: Tensor) -> AccumulateGrad | None:
+    entry = _set_aside.get(id(tensor))
+    return None if entry is None else entry[1]
+
+
+def keep_aside(tensor: Tensor, node: AccumulateGrad) -> AccumulateGrad:
+    """Keeps a node, from now on frozen, as long as the Tensor lives."""
+    key = id(tensor)
+    _set_aside[key] = weakref.ref(tensor, lambda _: _set_aside.pop(key, None)), node
+    node.rare = node.rare or Rare()  # not by rarely(), for there is nothing to be called early
+    node.rare.frozen = True
+    return node
+
+
+def set_aside(tensor: Tensor) -> None:
+    """A leaf requires no gradient any more. It keeps its ``.grad``, and its hooks for when it requires one again."""
+    if tensor._edge is not None and type(tensor._edge[0]) is AccumulateGrad:
+        keep_aside(tensor, tensor._edge[0])
+        tensor._edge = None
 
 
 def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:

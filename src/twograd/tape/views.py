@@ -9,6 +9,7 @@ Of the other Tensors that show the storage each forgets its elements, and comput
 when it is next looked at.
 """
 
+import copy
 import functools
 import math
 import weakref
@@ -21,10 +22,12 @@ import numpy as np
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.deferred import Pending
+from twograd.tape.hooks import called_at
 from twograd.tape.modes import enable_grad, mode, no_grad
-from twograd.tape.node import Edge, rarely
-from twograd.tape.plan import node_name
-from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, Retained, alias_of, supersede, type_name
+from twograd.tape.names import forward_name
+from twograd.tape.node import Edge, Nowhere, rarely
+from twograd.tape.plan import Plan, node_name
+from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
 from twograd.tape.tensor import Tensor
 
 MAX_PATHS = 4096
@@ -51,8 +54,9 @@ IS_CHANGED, WAS_CHANGED = "is being", "its base or another view of its base has 
 
 def _refused(refusal: Refusal, what: str) -> RuntimeError:
     """PyTorch's error for a view that must not be changed in place, or whose base must not have been."""
+    name = forward_name(refusal.name)
     if refusal.custom:
-        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+        text = f"Output {refusal.output_nr} of {name} is a view and {what} modified inplace."
         return RuntimeError(f"{text} {CUSTOM}")
     if refusal.inference:
         text = f"A view was created in inference mode and {what} modified inplace in normal mode."
@@ -60,10 +64,10 @@ def _refused(refusal: Refusal, what: str) -> RuntimeError:
     if not refusal.name:
         text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
     elif refusal.several:
-        text = f"Output {refusal.output_nr} of {refusal.name} is a view and {what} modified inplace."
+        text = f"Output {refusal.output_nr} of {name} is a view and {what} modified inplace."
     else:
         text = (
-            f"Output {refusal.output_nr} of {refusal.name} is a view of a view which was created in no_grad mode and "
+            f"Output {refusal.output_nr} of {name} is a view of a view which was created in no_grad mode and "
             f"{what} modified inplace with grad mode enabled."
         )
     return RuntimeError(f"{text} {SEVERAL if refusal.several else AMBIGUOUS}")
@@ -91,6 +95,32 @@ class Stale(Tensor):
     def requires_grad(self, value: bool) -> None:
         Tensor.requires_grad.__set__(self, value)
 
+    @property
+    def is_leaf(self) -> bool:
+        """As of every Tensor: whoever asks this, or for ``grad_fn``, asks for the history, recording or not."""
+        with enable_grad():
+            return Tensor.is_leaf.__get__(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        """As of every Tensor; no error where the history is refused."""
+        return _retains(self._alias.past) if self._refuses() else Tensor.retains_grad.__get__(self)  # pyright: ignore
+
+    @Tensor.grad.getter
+    def grad(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As of every Tensor; no error where the history is refused."""
+        if not self._refuses():
+            return Tensor.grad.__get__(self)
+        edge = self._alias.past  # pyright: ignore[reportOptionalMemberAccess]
+        return edge[0].rare.retained[edge[1]] if _retains(edge) else None  # pyright: ignore
+
+    def _refuses(self) -> bool:
+        """Whether asking for the history is an error."""
+        alias = self._alias
+        if _has(self, "_edge") or alias is None or alias.refusal is None or alias.base is None:
+            return False
+        return alias.base._edge is not None
+
     def __getattr__(self, name: str) -> Any:
         alias = self._alias
         if alias is None or name not in ("_data", "_edge", "_elements"):
@@ -103,8 +133,8 @@ class Stale(Tensor):
             return None  # what is not recorded asks for no history, and may read a view that has none any more
         else:
             self._edge = _regenerated(self, alias)
-            _retain(self._edge, alias.retained)
-            alias.retained = None
+            _retain(self._edge, _take_retained(alias.past))
+            alias.past = None
         if _has(self, "_data") and _has(self, "_edge"):
             self.__class__ = self._fresh  # pyright: ignore[reportAttributeAccessIssue]
         return object.__getattribute__(self, name)
@@ -129,7 +159,18 @@ def _regenerated(tensor: Tensor, alias: Alias) -> Any:
     if alias.refusal is not None:
         raise _refused(alias.refusal, WAS_CHANGED)
     with enable_grad():
-        return shown(tensor, alias.start, base)._edge
+        edge = shown(tensor, alias.start, base)._edge
+    if edge is not None:
+        edge[0].plan = _as_strided(edge[0].plan)
+    return edge
+
+
+@functools.lru_cache(maxsize=MAX_PATHS)
+def _as_strided(plan: Plan) -> Plan:
+    """The plan under PyTorch's name for the history that a view gets from its base."""
+    renamed = copy.copy(plan)
+    renamed.name = "AsStridedBackward0"
+    return renamed
 
 
 # --- making views -----------------------------------------------------------------------------------------------------
@@ -188,6 +229,8 @@ def attached(
     path = (of.path, function, operands)
     result._alias = Alias(of.storage, of.counter, path, in_row and of.in_row, base, start, refusal)
     of.storage.add(result, of.counter)
+    if refusal in (NO_GRAD, INFERENCE) and base._edge is not None:  # as in PyTorch it requires grad, with no history
+        result._edge = (Nowhere(result), 0)  # pyright: ignore[reportAttributeAccessIssue]
     for watcher in mode.watchers:
         watcher.shared(result, x, (function, operands, refusal, in_row))
     return result
@@ -274,6 +317,21 @@ def check_writable(x: Tensor, others: Sequence[Any] = ()) -> None:
         )
 
 
+def without_hooks(x: Tensor) -> Tensor:
+    """What an op in place reads in the place of ``x``, which it is about to change: ``x``, or, if that is a view on the
+    way to whose base there are hooks, the same elements by another way. For PyTorch's CopySlices leads past the view's
+    old node to the base, whose history goes on there; what else reads the view goes by its node."""
+    alias, edge = x._alias, x._edge
+    if alias is None or alias.base is None or edge is None or not mode.enabled:
+        return x
+    end = alias.base._edge
+    while edge is not None and edge != end and edge[0].edges:
+        if called_at(edge[0]):
+            return shown(x, alias.start, alias.base)
+        edge = edge[0].edges[0]
+    return x
+
+
 def _overlaps(x: Tensor, alias: Alias) -> bool:
     """Whether some element of ``x`` stands at several places: it was expanded, or its windows overlap."""
     functions, _ = _flat(alias.path)
@@ -331,6 +389,8 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
         with no_grad():
             storage.elements = put(x, None, Tensor(storage.array), Tensor(result._data))._data
     _spread(x, result._data, alias)
+    if tracked and alias.past is not None:
+        x._edge  # noqa: B018 # its gradient is retained by its new history at once; of the others when they are looked at
     for watcher in mode.watchers:
         watcher.written(x, result)
     return x
@@ -369,7 +429,7 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
-                other.retained = _take_retained(tensor._edge) or other.retained
+                other.past = tensor._edge if _retains(tensor._edge) else None
                 del tensor._edge
             tensor.__class__ = tensor._stale
 
@@ -400,13 +460,16 @@ def _move_history(x: Tensor, result: Tensor) -> None:
     _retain(x._edge, retained)
 
 
-def _take_retained(edge: Edge | None) -> Retained:
+def _retains(edge: Edge | None) -> bool:
+    return edge is not None and edge[0].rare is not None and edge[1] in (edge[0].rare.retained or ())
+
+
+def _take_retained(edge: Edge | None) -> tuple[Any] | None:
     """The gradient that an edge retains, which it no longer does."""
-    retained = None if edge is None or edge[0].rare is None else edge[0].rare.retained
-    return (retained.pop(edge[1]),) if edge is not None and retained and edge[1] in retained else None
+    return (edge[0].rare.retained.pop(edge[1]),) if _retains(edge) else None  # pyright: ignore
 
 
-def _retain(edge: Edge | None, retained: Retained) -> None:
+def _retain(edge: Edge | None, retained: tuple[Any] | None) -> None:
     if edge is not None and retained is not None:
         rare = rarely(edge[0])
         rare.retained = {**(rare.retained or {}), edge[1]: retained[0]}

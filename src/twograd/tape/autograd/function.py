@@ -20,7 +20,7 @@ from twograd.tape.apply import apply
 from twograd.tape.chain import settled
 from twograd.tape.hooks import as_tensor
 from twograd.tape.modes import mode, no_grad
-from twograd.tape.node import Node, Rare
+from twograd.tape.node import Node, Nowhere, Rare
 from twograd.tape.plan import Plan
 from twograd.tape.saved import read_saved
 from twograd.tape.storage import Alias, Refusal, alias_of
@@ -332,7 +332,7 @@ def _result(ctx: FunctionNode, i: int, out: Tensor, differentiable: bool, args: 
         if out.is_leaf and out.requires_grad:
             raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
         return write(out, make_tensor(jnp.copy(out._data), edge))  # a new array, for the present one is superseded
-    refusal = Refusal(False, ctx.name().removesuffix("Backward"), i, True)
+    refusal = Refusal(False, ctx.name(), i, True)
     if _among(out, args):
         of = alias_of(out)
         base, start = (out, of.path) if of.base is None else (of.base, of.start)
@@ -340,7 +340,7 @@ def _result(ctx: FunctionNode, i: int, out: Tensor, differentiable: bool, args: 
         out._alias = Alias(of.storage, of.counter, of.path, of.in_row, base, start, refusal)
         of.storage.add(out, of.counter)
         return out
-    if out._edge is not None:  # it has a history of its own already, which its other holders keep
+    if out._edge is not None and type(out._edge[0]) is not Nowhere:  # a history that its other holders keep
         return make_tensor(out._data, edge)
     if out._alias is not None and out._alias.base is not None:
         out._alias.refusal = refusal

@@ -22,7 +22,7 @@ from twograd.tape.modes import no_grad
 from twograd.tape.operations import absolute, norm
 from twograd.tape.schema import operation
 from twograd.tape.tensor import Tensor
-from twograd.tape.views import check_writable, write
+from twograd.tape.views import check_writable, without_hooks, write
 
 LEGACY = "size_average reduce"
 ADAPTED = {
@@ -79,10 +79,10 @@ def _adapted(name: str) -> Callable[..., Any]:
         if name == "dropout":
             given["key"] = Tensor(next_key()) if given.get("training", True) and given.get("p", 0.5) else None
         operands = [given.pop(parameter) for parameter in names[:2] if isinstance(given.get(parameter), Tensor)]
-        if inplace:
-            check_writable(operands[0])
-        result = base(*operands, **given)
-        return write(operands[0], result) if inplace else result
+        if not inplace:
+            return base(*operands, **given)
+        check_writable(operands[0])
+        return write(operands[0], base(without_hooks(operands[0]), *operands[1:], **given))
 
     call.__module__ = __name__
     return call
