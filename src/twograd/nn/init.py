@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from twograd.tape import Tensor, no_grad
+from twograd.tape import Tensor
+from twograd.tape.dtypes import device_of, placed
 from twograd.tape.factories import next_seed
-from twograd.tape.views import write
+from twograd.tape.views import write_arrays
 
 # The numbers are NumPy's: JAX would compile a program for each shape, which takes longer than to draw them.
 
@@ -22,8 +24,9 @@ def _draws() -> np.random.Generator:
 
 
 def _set(tensor: Tensor, values: Any) -> Tensor:
-    with no_grad():
-        return write(tensor, Tensor(np.asarray(values).astype(tensor.dtype)))
+    array = placed(jnp.asarray(np.asarray(values).astype(tensor.dtype)), device_of(tensor.array))
+    write_arrays([tensor], [array], "an initialisation")
+    return tensor
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:

@@ -6,15 +6,15 @@ What flows in: Tensors with their gradients. What flows out: the same Tensors, c
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twograd.tape import Tensor, enable_grad, no_grad
+from twograd.tape import Tensor, enable_grad
 from twograd.tape.tensor import make_tensor
-from twograd.tape.views import write
+from twograd.tape.views import write_arrays
 
 try:
     import optax
@@ -28,9 +28,6 @@ class Optimizer:
     ``param_groups`` is a list of such dicts, with every setting filled in; settings may be changed between steps. The
     state is kept per parameter, from its first step on: what has no gradient is passed over, as PyTorch does.
     """
-
-    switches: ClassVar[tuple[str, ...]] = ()
-    """Settings that decide what is computed, not with which number."""
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]):
         if isinstance(params, Tensor):
@@ -72,10 +69,11 @@ class Optimizer:
         if unknown:
             raise ValueError(f"{type(self).__name__} has no setting {', '.join(map(repr, unknown))}")
         group = {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
-        self._check(group)
+        self.check(group)
         self.param_groups.append(group)
 
-    def _check(self, group: Mapping[str, Any]) -> None:
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings that cannot be meant."""
         for name, value in group.items():
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and number < 0:
@@ -108,10 +106,8 @@ class Optimizer:
             grads = [param.grad.array for param in params if param.grad is not None]
             states = [self.state[param] for param in params]
             news, states = update(grads, states, [param.array for param in params], numbers)
-            with no_grad():
-                for param, new, state in zip(params, news, states, strict=True):
-                    write(param, make_tensor(new, None))
-                    self.state[param] = state
+            write_arrays(params, news, f"{type(self).__name__}.step()")
+            self.state.update(zip(params, states, strict=True))
         return loss
 
     def _settings(self, group: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,7 +115,7 @@ class Optimizer:
         numbers, switches = {}, {}
         for name in self.defaults:
             value = group[name]
-            is_number = not (isinstance(value, bool) or value is None or name in self.switches)
+            is_number = not (isinstance(value, bool) or value is None)
             if isinstance(value, Tensor):
                 value = value.array
             if is_number and (name == "lr" or isinstance(value, (tuple, jax.Array)) or value):

@@ -24,7 +24,7 @@ from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.node import Edge, rarely
 from twograd.tape.plan import node_name
 from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, Retained, alias_of, supersede, type_name
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Tensor, make_tensor
 
 MAX_PATHS = 4096
 
@@ -314,6 +314,13 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
     for watcher in mode.watchers:
         watcher.written(x, result)
     return x
+
+
+def write_arrays(tensors: Sequence[Tensor], arrays: Sequence[jax.Array], op: str) -> None:
+    """Puts arrays in the place of Tensors' elements, unrecorded: what initialises, clips and optimises does."""
+    with no_grad():
+        for tensor, array in zip(tensors, arrays, strict=True):
+            write(tensor, make_tensor(array, None), op)
 
 
 def reshaped(x: Tensor, shown: Tensor) -> Tensor:
