@@ -10,6 +10,7 @@ when it is next looked at.
 """
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.deferred import Pending, take_over
@@ -320,7 +322,37 @@ def write_arrays(tensors: Sequence[Tensor], arrays: Sequence[jax.Array], op: str
     """Puts arrays in the place of Tensors' elements, unrecorded: what initialises, clips and optimises does."""
     with no_grad():
         for tensor, array in zip(tensors, arrays, strict=True):
-            write(tensor, make_tensor(array, None), op)
+            data, alias = tensor._data, alias_of(tensor)
+            if not _is_alone(tensor, alias) or data.aval != array.aval or mode.watchers:
+                write(tensor, make_tensor(array, None), op)
+                continue
+            # As write does, without what it does for others.
+            storage, counter = alias.storage, alias.counter
+            supersede(storage, counter, None, op, array.shape)
+            storage.array = tensor._data = array
+            storage.shown = []
+            storage.add(tensor, counter)
+
+
+def owns_its_array(x: Tensor) -> bool:
+    """Whether nobody else refers to the array of ``x``: no view, no node, no user. So its memory may be used anew."""
+    if type(x) is not Tensor or isinstance(x._data, Tracer):
+        return False
+    alias = x._alias
+    if alias is None:
+        return sys.getrefcount(x._data) == 2  # the Tensor, and the argument of that call
+    return _is_alone(x, alias) and sys.getrefcount(x._data) == 3  # and its storage
+
+
+def _is_alone(x: Tensor, alias: Alias) -> bool:
+    """Whether ``x`` is all that shows its storage, and shows all of it."""
+    storage = alias.storage
+    return (
+        type(x) is Tensor
+        and alias.path is None
+        and storage.array is x._data
+        and (len(storage.shown) == 1 or len(storage.tensors()) == 1)
+    )
 
 
 def reshaped(x: Tensor, shown: Tensor) -> Tensor:
