@@ -48,10 +48,9 @@ def dot_general_lhs(ct, lhs_aval, rhs, *, dimension_numbers, precision, preferre
     (contracted, rhs_contracted), (batch, rhs_batch) = dimension_numbers
     rhs_free = free_axes(rhs.ndim, rhs_contracted, rhs_batch)
     numbers = ((range(ct.ndim - len(rhs_free), ct.ndim), rhs_free), (range(len(batch)), rhs_batch))
-    out = dot_general(ct, rhs, numbers, precision=precision, preferred_element_type=preferred_element_type)
     sorted_contracted = [contracted[i] for i in np.argsort(rhs_contracted)]
-    axes = [*batch, *free_axes(lhs_aval.ndim, contracted, batch), *sorted_contracted]
-    return as_operand(transpose(out, np.argsort(axes)), lhs_aval)
+    axes = batch, free_axes(lhs_aval.ndim, contracted, batch), sorted_contracted
+    return as_operand(_product(ct, rhs, numbers, axes, precision, preferred_element_type), lhs_aval)
 
 
 def dot_general_rhs(ct, lhs, rhs_aval, *, dimension_numbers, precision, preferred_element_type):
@@ -59,10 +58,20 @@ def dot_general_rhs(ct, lhs, rhs_aval, *, dimension_numbers, precision, preferre
     (lhs_contracted, contracted), (lhs_batch, batch) = dimension_numbers
     lhs_free = free_axes(lhs.ndim, lhs_contracted, lhs_batch)
     numbers = ((lhs_free, range(len(batch), len(batch) + len(lhs_free))), (lhs_batch, range(len(batch))))
-    out = dot_general(lhs, ct, numbers, precision=precision, preferred_element_type=preferred_element_type)
     sorted_contracted = [contracted[i] for i in np.argsort(lhs_contracted)]
-    axes = [*batch, *sorted_contracted, *free_axes(rhs_aval.ndim, contracted, batch)]
-    return as_operand(transpose(out, np.argsort(axes)), rhs_aval)
+    axes = batch, sorted_contracted, free_axes(rhs_aval.ndim, contracted, batch)
+    return as_operand(_product(lhs, ct, numbers, axes, precision, preferred_element_type), rhs_aval)
+
+
+def _product(x, y, numbers, axes, precision, preferred_element_type):
+    """x·y, whose axes (batch, free in x, free in y) are ``axes`` of the result; as y·x where only that needs no
+    transposition, which XLA for the CPU would put between the product and its faster kernel."""
+    batch, x_free, y_free = axes
+    if [*batch, *y_free, *x_free] == sorted([*batch, *y_free, *x_free]):
+        x, y, x_free, y_free = y, x, y_free, x_free
+        numbers = tuple((second, first) for first, second in numbers)
+    out = dot_general(x, y, numbers, precision=precision, preferred_element_type=preferred_element_type)
+    return transpose(out, np.argsort([*batch, *x_free, *y_free]))
 
 
 def free_axes(rank, contracted, batch):
