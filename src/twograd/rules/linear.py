@@ -23,6 +23,7 @@ from jax.lax import (
     conv_general_dilated,
     convert_element_type,
     dot_general,
+    full,
     pad,
     reshape,
     rev,
@@ -321,11 +322,17 @@ def conv_lhs_by_taps(ct, rhs, axes, dimension_numbers, precision):
     kernel = transpose(rhs, (*rhs_spec[2:], *rhs_spec[:2]))
     kernel = reshape(kernel, (math.prod(kernel.shape[:-2]), *kernel.shape[-2:]))
     parts = unstack(dot_general(kernel, transpose(ct, out_spec), (((1,), (1,)), ((), ())), precision=precision))
-    placed = []
+    # Added one by one to the whole, in place: a sum of padded parts XLA would compute anew for each of its readers.
+    whole = [dilated(axis.taps, axis.step) + dilated(axis.out_size, axis.stride) - 1 for axis in axes]
+    total = full((*parts[0].shape[:2], *whole), 0, parts[0].dtype)
     for tap, part in zip(np.ndindex(*(axis.taps for axis in axes)), parts, strict=True):
-        config = [axis.tap_padding(k) for axis, k in zip(axes, tap, strict=True)]
-        placed.append(pad(part, constant(part, 0), [(0, 0, 0), (0, 0, 0), *config]))
-    total = functools.reduce(add, placed)
+        start = [0, 0, *(k * axis.step for axis, k in zip(axes, tap, strict=True))]
+        if any(axis.stride > 1 for axis in axes):
+            part = pad(part, constant(part, 0), [(0, 0, 0), (0, 0, 0), *((0, 0, axis.stride - 1) for axis in axes)])
+        there = lax.slice(total, start, [*map(operator.add, start, part.shape)])
+        total = lax.dynamic_update_slice(total, add(there, part), start)
+    cut = [(-low, -high, 0) for low, high in (axis.rhs_padding for axis in axes)]
+    total = pad(total, constant(total, 0), [(0, 0, 0), (0, 0, 0), *cut])
     out = lax.slice(total, [0] * total.ndim, total.shape, [1, 1, *(axis.spread for axis in axes)])
     return transpose(out, np.argsort(features_swapped(lhs_spec)))
 
