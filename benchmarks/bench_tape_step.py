@@ -107,7 +107,10 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in ("1", "default"):
         compare(sys.argv[1])
         return
-    for threads, flags in {"1": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "default": ""}.items():
+    for threads, flags in {
+        "1": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+        "default": "",
+    }.items():
         print(f"threads: {threads}", flush=True)
         environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
         subprocess.run([sys.executable, __file__, threads, *sys.argv[1:]], env=environment, check=True)
