@@ -94,11 +94,7 @@ class BackwardHooks:
 
     def _at_operands(self, grads: Grads, _: Grads) -> Grads:
         if self._grad_outputs is None:
-            raise RuntimeError(
-                "Module backward hook for grad_input is called before the grad_output one. This happens because the "
-                "gradient in your nn.Module flows to the Module's input without passing through the Module's output. "
-                "Make sure that the output depends on the input and that the loss is computed based on the output."
-            )
+            return grads  # they came by another way than through the results, as those of a second derivative may
         grad_inputs = self._inputs.spread(grads)
         for hook in self._hooks:
             grad_inputs = _replaced(hook(self._module, grad_inputs, self._grad_outputs), grad_inputs, "grad_input")

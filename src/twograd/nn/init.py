@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from twograd.tape import Tensor
-from twograd.tape.dtypes import device_of, placed
 from twograd.tape.factories import next_seed
 from twograd.tape.views import write_arrays
 
@@ -24,7 +24,9 @@ def _draws() -> np.random.Generator:
 
 
 def _set(tensor: Tensor, values: Any) -> Tensor:
-    array = placed(jnp.asarray(np.asarray(values).astype(tensor.dtype)), device_of(tensor.array))
+    array = jnp.asarray(np.asarray(values).astype(tensor.dtype))
+    if getattr(tensor.array, "committed", False):  # it was put on a device, not left where arrays are made
+        array = jax.device_put(array, tensor.array.sharding)
     write_arrays([tensor], [array], "an initialisation")
     return tensor
 

@@ -366,8 +366,8 @@ class AvgPool1d(_AvgPool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
-        sizes = (kernel_size, kernel_size if stride is None else stride, padding)
-        super().__init__(*(per_axis(size, 1) for size in sizes), ceil_mode, count_include_pad)
+        stride = per_axis(kernel_size if stride is None else stride, 1)
+        super().__init__(per_axis(kernel_size, 1), stride, per_axis(padding, 1), ceil_mode, count_include_pad)
 
 
 class AvgPool2d(_AvgPool):

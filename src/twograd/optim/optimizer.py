@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from twograd._compat import X64
 from twograd.tape import Tensor, enable_grad
 from twograd.tape.tensor import make_tensor
 from twograd.tape.views import owns_its_array, write_arrays
@@ -120,7 +121,7 @@ class Optimizer:
             if isinstance(value, Tensor):
                 value = value.array
             if is_number and (name == "lr" or isinstance(value, (tuple, jax.Array)) or value):
-                numbers[name] = value if isinstance(value, jax.Array) else _on_device(value, jax.config.jax_enable_x64)
+                numbers[name] = value if isinstance(value, jax.Array) else _on_device(value, X64.value)
             else:
                 switches[name] = value
         return numbers, switches

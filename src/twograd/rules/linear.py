@@ -70,7 +70,8 @@ def _product(x, y, numbers, axes, precision, preferred_element_type):
     batch, x_free, y_free = axes
     if [*batch, *y_free, *x_free] == sorted([*batch, *y_free, *x_free]):
         x, y, x_free, y_free = y, x, y_free, x_free
-        numbers = tuple((second, first) for first, second in numbers)
+        (x_contracted, y_contracted), (x_batch, y_batch) = numbers
+        numbers = (y_contracted, x_contracted), (y_batch, x_batch)
     out = dot_general(x, y, numbers, precision=precision, preferred_element_type=preferred_element_type)
     return transpose(out, np.argsort([*batch, *x_free, *y_free]))
 
