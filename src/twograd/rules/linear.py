@@ -68,12 +68,12 @@ def _product(x, y, numbers, axes, precision, preferred_element_type):
     """x·y, whose axes (batch, free in x, free in y) are ``axes`` of the result; as y·x where only that needs no
     transposition, which XLA for the CPU would put between the product and its faster kernel."""
     batch, x_free, y_free = axes
-    if [*batch, *y_free, *x_free] == sorted([*batch, *y_free, *x_free]):
-        x, y, x_free, y_free = y, x, y_free, x_free
+    order, other = [*batch, *x_free, *y_free], [*batch, *y_free, *x_free]
+    if other == sorted(other) != order:
         (x_contracted, y_contracted), (x_batch, y_batch) = numbers
-        numbers = (y_contracted, x_contracted), (y_batch, x_batch)
+        x, y, order, numbers = y, x, other, ((y_contracted, x_contracted), (y_batch, x_batch))
     out = dot_general(x, y, numbers, precision=precision, preferred_element_type=preferred_element_type)
-    return transpose(out, np.argsort([*batch, *x_free, *y_free]))
+    return transpose(out, np.argsort(order))
 
 
 def free_axes(rank, contracted, batch):
