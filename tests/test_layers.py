@@ -42,7 +42,7 @@ ALLOWED = {
     "numpy": {"_namespace", "_protocol"},
     "lax": {"_namespace", "_protocol"},
     "nn": {"_protocol", "numpy", "tape"},
-    "optim": {"tape"},
+    "optim": {"_compat", "tape"},
     "saving": {"_files"},
     "models": {"nn", "tape"},
     "data": {"tape"},

@@ -1,11 +1,15 @@
 """Files of weights and checkpoints: what goes in comes out, others can read it, and a damaged one is refused."""
 
+import itertools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import twograd
-from twograd import nn, optim, tape
+from twograd import data, graph, nn, optim, tape
 from twograd.saving import DamagedFile
 
 SUFFIXES = [".npz", ".safetensors"]
@@ -108,38 +112,131 @@ def test_the_suffix_says_the_format(tmp_path):
             call(tmp_path / "weights.pt")
 
 
-def test_training_goes_on_from_a_checkpoint_bit_for_bit(path):
-    rng = np.random.default_rng(0)
-    data = [(rng.standard_normal((8, 4)).astype(np.float32), rng.integers(3, size=8)) for _ in range(6)]
+def network():
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, 3))
 
-    def start():
-        tape.manual_seed(0)
-        net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
-        optimizer = optim.Adam(net.parameters(), lr=0.05)
-        return net, optimizer, optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
 
-    def train(net, optimizer, schedule, batches):
-        losses = []
-        for x, y in batches:
-            optimizer.zero_grad()
-            loss = nn.CrossEntropyLoss()(net(tape.tensor(x)), tape.tensor(y))
+class ByTape:
+    """A training on the tape: Adam, a schedule, shuffled batches and dropout; ``parts`` is all of its state."""
+
+    def __init__(self, rows, seed):
+        tape.manual_seed(seed)
+        self.net = network()
+        self.optimizer = optim.Adam(self.net.parameters(), lr=0.05)
+        self.schedule = optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+        self.loader = data.DataLoader(rows, batch_size=8, shuffle=True)
+
+    def losses(self, count):
+        batches = iter(self.loader)
+        for _ in range(count):
+            batch = next(batches, None)
+            if batch is None:
+                batches = iter(self.loader)
+                batch = next(batches)
+            self.optimizer.zero_grad()
+            loss = nn.CrossEntropyLoss()(self.net(batch[0]), batch[1])
             loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        return losses
+            self.optimizer.step()
+            self.schedule.step()
+            yield loss.item()
 
-    whole = start()
-    expected = train(*whole, data)
-    parts = start()
-    train(*parts, data[:3])
-    names = ("net", "optimizer", "schedule")
-    twograd.save({name: part.state_dict() for name, part in zip(names, parts, strict=True)}, path)
+    def save(self, path):
+        parts = {"net": self.net, "optimizer": self.optimizer, "schedule": self.schedule, "loader": self.loader}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        twograd.save({**states, "random": tape.get_rng_state()}, path)
 
-    resumed = start()
-    tape.manual_seed(1)
-    for name, part in zip(names, resumed, strict=True):
-        part.load_state_dict(twograd.load(path)[name])
-    assert train(*resumed, data[3:]) == expected[3:]
-    for a, b in zip(resumed[0].state_dict().values(), whole[0].state_dict().values(), strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    def load(self, path):
+        saved = twograd.load(path)
+        for name in ("net", "optimizer", "schedule", "loader"):
+            getattr(self, name).load_state_dict(saved[name])
+        tape.set_rng_state(tape.tensor(saved["random"]))
+
+    def weights(self):
+        return [value.numpy() for value in self.net.state_dict().values()]
+
+
+class ByGraph:
+    """The same as one compiled graph: parameters, buffers, optax's state and the key are a tree of arrays."""
+
+    def __init__(self, rows, seed):
+        tape.manual_seed(seed)
+        net, self.loader = network(), data.DataLoader(rows, batch_size=8, shuffle=True)
+        params = {name: p.array for name, p in net.named_parameters()}
+        buffers = {name: b.array for name, b in net.named_buffers()}
+        transform = optim.Adam.transform(lr=optax.exponential_decay(0.05, 1, 0.9))
+        self.state = (params, buffers, transform.init(params), jax.random.PRNGKey(seed))
+
+        def loss(params, buffers, key, x, y):
+            scores, buffers = nn.functional_call(net, {**params, **buffers}, x, rng=key, mutable=True)
+            return nn.functional.cross_entropy(scores, y), buffers
+
+        @jax.jit
+        def step(state, x, y):
+            params, buffers, moments, key = state
+            key, own = jax.random.split(key)
+            (value, buffers), gradient = graph.value_and_grad(loss, has_aux=True)(params, buffers, own, x, y)
+            changes, moments = transform.update(gradient, moments, params)
+            return (optax.apply_updates(params, changes), buffers, moments, key), value
+
+        self.step = step
+
+    def losses(self, count):
+        batches = itertools.chain.from_iterable(itertools.repeat(self.loader))
+        for x, y in itertools.islice(batches, count):
+            self.state, value = self.step(self.state, x.array, y.array)
+            yield float(value)
+
+    def save(self, path):
+        twograd.save({"state": self.state, "loader": self.loader.state_dict()}, path)
+
+    def load(self, path):
+        saved = twograd.load(path, like={"state": self.state, "loader": self.loader.state_dict()})
+        self.state = saved["state"]
+        self.loader.load_state_dict(saved["loader"])
+
+    def weights(self):
+        return jax.tree.leaves(self.state)
+
+
+@pytest.mark.parametrize("kind", [ByTape, ByGraph])
+def test_training_goes_on_from_a_checkpoint_bit_for_bit(kind, path):
+    rng = np.random.default_rng(0)
+    rows = data.TensorDataset(rng.standard_normal((24, 4)).astype(np.float32), rng.integers(3, size=24))
+    whole = kind(rows, seed=0)
+    expected = list(whole.losses(9))  # three loops over the data
+    first = kind(rows, seed=0)
+    assert list(first.losses(4)) == expected[:4]
+    first.save(path)
+    resumed = kind(rows, seed=1)  # another's weights, order and dropout, until it is loaded
+    resumed.load(path)
+    assert list(resumed.losses(5)) == expected[4:]
+    for a, b in zip(resumed.weights(), whole.weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_tree_is_loaded_with_the_types_of_another(path):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+    state = optax.adam(0.1).init(params)
+    twograd.save((params, state), path)
+    loaded = twograd.load(path, like=(params, state))
+    assert jax.tree.structure(loaded) == jax.tree.structure((params, state))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(loaded))
+    with pytest.raises(ValueError, match=r"does not hold what `like` asks for; 1 arrays differ: 0\.w: float32\[2, 3\]"):
+        twograd.load(path, like=({**params, "w": jnp.ones((3, 2))}, state))
+    with pytest.raises(ValueError, match=r"0\.c: nothing, not float32\[3\]"):
+        twograd.load(path, like=({"w": params["w"], "c": params["b"]}, state))
+    with pytest.raises(ValueError, match="does not hold what `like` asks for"):
+        twograd.load(path, like=(params, optax.sgd(0.1).init(params)))
+
+
+def test_a_checkpoint_that_is_cut_off_leaves_the_one_before(path, monkeypatch):
+    twograd.save({"a": np.ones(2)}, path)
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        twograd.save({"a": np.zeros(2)}, path)
+    assert twograd.load(path)["a"].tolist() == [1, 1]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

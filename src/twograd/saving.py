@@ -3,6 +3,7 @@
     twograd.save(net.state_dict(), "weights.safetensors")
     net.load_state_dict(twograd.load("weights.safetensors"))
     twograd.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": 7}, "checkpoint.npz")
+    params, state = twograd.load("step.npz", like=(params, state))  # of a graph's step: arrays, and optax's state
 
 The suffix says the format: ``.npz``, NumPy's, or ``.safetensors``, which PyTorch's users have too and which needs the
 package of that name (``pip install 'twograd[train]'``). A flat dict of arrays is stored under its own names, so that
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -58,12 +60,20 @@ def save(tree: Any, path: str | Path) -> None:
     write_atomically(path, content)
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path, like: Any = None) -> Any:
     """The tree that :func:`save` wrote, its arrays as NumPy's; or a dict of arrays, of a file that others wrote.
 
-    Nothing in the file is executed. Raises DamagedFile where it is cut off, changed, or no file of that format.
+    ``like`` is a tree as it was saved, such as ``(params, transform.init(params))``: the result then has its types too
+    (a file knows no NamedTuple, of which optax's states consist), with JAX's arrays.
+
+    Nothing in the file is executed. Raises DamagedFile where it is cut off, changed, or no file of that format;
+    ValueError where ``like`` has other names, shapes or dtypes.
     """
-    path = Path(path)
+    tree = _loaded(Path(path))
+    return tree if like is None else _fitted(Path(path), tree, like)
+
+
+def _loaded(path: Path) -> Any:
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: the suffix says the format, {' or '.join(FORMATS)}, not {path.suffix!r}")
     content = path.read_bytes()
@@ -85,6 +95,26 @@ def load(path: str | Path) -> Any:
         raise DamagedFile(f"{path}: {error}") from None
     except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DamagedFile(f"{path}: is damaged, or no {path.suffix} file ({error})") from error
+
+
+def _fitted(path: Path, tree: Any, like: Any) -> Any:
+    """What was loaded, in the structure of ``like``."""
+    found: dict[str, np.ndarray] = {}
+    wanted: dict[str, np.ndarray] = {}
+    _described(tree, "", found)
+    _described(like, "", wanted)
+    types = [{name: f"{a.dtype}{list(a.shape)}" for name, a in arrays.items()} for arrays in (found, wanted)]
+    wrong = sorted(name for name in {*found, *wanted} if types[0].get(name) != types[1].get(name))
+    leaves, structure = jax.tree.flatten(like)
+    given = jax.tree.leaves(tree)
+    if wrong or len(given) != len(leaves):
+        said = "; ".join(
+            f"{name}: {types[0].get(name, 'nothing')}, not {types[1].get(name, 'nothing')}" for name in wrong[:5]
+        )
+        raise ValueError(
+            f"{path} does not hold what `like` asks for; {len(wrong)} arrays differ: {said or 'the structure'}"
+        )
+    return jax.tree.unflatten(structure, [jnp.asarray(x) if hasattr(x, "dtype") else x for x in given])
 
 
 def _described(tree: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

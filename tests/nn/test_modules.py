@@ -1,6 +1,9 @@
 """nn's Modules against PyTorch's: text, names, values, gradients, states; and as functions under the graph engine."""
 
 import copy
+import os
+import subprocess
+import sys
 import warnings
 from collections import OrderedDict
 
@@ -364,15 +367,46 @@ def test_a_state_dict_shows_the_elements_that_the_module_has():
     assert not state["weight"].requires_grad
 
 
-def test_hooks_of_the_forward_pass():
-    net, seen = nn.Linear(2, 2), []
-    first = net.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
-    second = net.register_forward_hook(lambda module, args, result: seen.append(args[0].sum().item()) or result * 0)
-    assert net(tape.ones(1, 2)).abs().sum().item() == 0
-    assert seen == [4.0]
-    first.remove()
-    second.remove()
-    assert net(tape.ones(1, 2)).abs().sum().item() > 0
+MADE = [
+    "nn.Linear(2, 3, {})", "nn.Conv2d(2, 4, 3, {})", "nn.ConvTranspose1d(2, 4, 3, {})", "nn.Embedding(4, 3, {})",
+    "nn.BatchNorm1d(3, {})", "nn.LayerNorm(3, {})", "nn.RMSNorm(3, {})", "nn.GroupNorm(1, 3, {})",
+    "nn.InstanceNorm1d(3, affine=True, {})", "nn.PReLU({})", "nn.LSTM(2, 3, bidirectional=True, {})",
+    "nn.GRUCell(2, 3, {})", "nn.MultiheadAttention(4, 2, {})", "nn.TransformerEncoderLayer(4, 2, 8, {})",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MADE)
+def test_layers_are_made_in_a_dtype_and_on_a_device(text):
+    def made(how):
+        return eval(text.format(how), {"nn": nn})  # a line of this file
+
+    where = made("device='cpu:0', dtype='bfloat16'")
+    assert {str(p.dtype) for p in where.parameters()} == {"bfloat16"}
+    assert {p.device.type for p in (*where.parameters(), *where.buffers())} == {"cpu"}
+    with pytest.raises(RuntimeError, match=r"there is no device 'cpu:7' here: JAX has cpu:0\."):
+        made("device='cpu:7'")
+    with pytest.raises(
+        RuntimeError, match=r"Expected one of cpu, cuda, .* device type at start of device string: warp"
+    ):
+        made("device='warp'")
+
+
+def test_a_layer_stays_on_its_device():
+    """With a second device, which only another process can have; its first values and its training are there."""
+    program = """
+import jax, numpy as np
+from twograd import nn, optim, tape
+net = nn.Sequential(nn.Linear(2, 3, device="cpu:1"), nn.BatchNorm1d(3, device="cpu:1"))
+optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+for _ in range(2):
+    optimizer.zero_grad()
+    net(tape.tensor(np.ones((4, 2), np.float32), device="cpu:1")).sum().backward()
+    optimizer.step()
+for tensor in (*net.parameters(), *net.buffers()):
+    assert tensor.array.devices() == {jax.devices("cpu")[1]}, tensor
+"""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "XLA_FLAGS": flags}, check=True)
 
 
 def test_converting_keeps_gradients_and_integers():

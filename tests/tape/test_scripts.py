@@ -11,7 +11,7 @@ SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?|nan|inf")
 
 
-QUICK = ("linear_regression", "newton", "note_exclusion", "tensors_at_the_prompt", "wgan_gp")
+QUICK = ("linear_regression", "newton", "note_remarks", "tensors_at_the_prompt", "wgan_gp")
 
 
 def parameters():

@@ -1,5 +1,6 @@
 """ResNet-18 (He et al., 2015, arXiv:1512.03385), with torchvision's names, so that its weights load."""
 
+import warnings
 from typing import Any
 
 from twograd import nn
@@ -61,6 +62,19 @@ class ResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def resnet18(num_classes: int = 1000) -> ResNet:
-    """ResNet-18, without trained weights: load those of torchvision's ``resnet18`` with ``load_state_dict``."""
+def resnet18(num_classes: int = 1000, *, pretrained: bool = False) -> ResNet:
+    """ResNet-18. No trained weights are shipped: ``pretrained=True`` warns of that, and gives first values as well.
+
+    torchvision's state dict loads: where that is installed, ``twograd.save(theirs.state_dict(), "resnet18.npz")``, and
+    here ``model.load_state_dict(twograd.load("resnet18.npz"))``. With ``import twograd as torchvision`` a script's
+    ``torchvision.models.resnet18(pretrained=True)`` is this function.
+    """
+    if pretrained:
+        warnings.warn(
+            "resnet18(pretrained=True): twograd ships no trained weights, so these are first values. "
+            'Load torchvision\'s with load_state_dict(twograd.load("resnet18.npz")); where torchvision is installed, '
+            'twograd.save(theirs.state_dict(), "resnet18.npz") makes that file.',
+            UserWarning,
+            stacklevel=2,
+        )
     return ResNet((2, 2, 2, 2), num_classes)

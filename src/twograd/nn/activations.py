@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twograd.nn import functional as F
-from twograd.nn import init
+from twograd.nn.init import constant_
 from twograd.nn.module import Module, blank
 from twograd.nn.settled import settled
 from twograd.tape import Tensor
@@ -76,10 +76,10 @@ def _prelu(x: Any, weight: Any) -> Any:
 class PReLU(Module):
     """max(x, 0) + weight min(x, 0), with one learnt slope, or one per channel (N, C, *)."""
 
-    def __init__(self, num_parameters: int = 1, init_slope: float = 0.25):
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None):
         super().__init__()
         self.num_parameters = num_parameters
-        self.weight = init.constant_(blank((num_parameters,)), init_slope)
+        self.weight = constant_(blank((num_parameters,), device, dtype), init)
 
     def forward(self, input: Any) -> Any:
         return settled(_prelu)(input, self.weight)

@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from twograd.tape import Tensor, no_grad
+from twograd.tape import Tensor
 from twograd.tape.factories import next_seed
-from twograd.tape.views import write
+from twograd.tape.views import write_arrays
 
 # The numbers are NumPy's: JAX would compile a program for each shape, which takes longer than to draw them.
 
@@ -22,8 +24,11 @@ def _draws() -> np.random.Generator:
 
 
 def _set(tensor: Tensor, values: Any) -> Tensor:
-    with no_grad():
-        return write(tensor, Tensor(np.asarray(values).astype(tensor.dtype)))
+    array = jnp.asarray(np.asarray(values).astype(tensor.dtype))
+    if getattr(tensor.array, "committed", False):  # it was put on a device, not left where arrays are made
+        array = jax.device_put(array, tensor.array.sharding)
+    write_arrays([tensor], [array], "an initialisation")
+    return tensor
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:

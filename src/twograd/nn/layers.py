@@ -21,10 +21,10 @@ def per_axis(value: PerAxis, rank: int) -> tuple[int, ...]:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
-def parameter(*shape: int, fan_in: int, dtype: Any = None) -> Any:
+def parameter(*shape: int, fan_in: int, device: Any = None, dtype: Any = None) -> Any:
     """A Parameter of numbers uniform within 1 / √fan_in: what PyTorch's layers start from."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0
-    return init.uniform_(blank(shape, dtype), -bound, bound)
+    return init.uniform_(blank(shape, device, dtype), -bound, bound)
 
 
 class Identity(Module):
@@ -40,11 +40,12 @@ class Identity(Module):
 class Linear(Module):
     """x Wᵀ + b: (*, in_features) to (*, out_features); ``weight`` is (out_features, in_features)."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.weight = parameter(out_features, in_features, fan_in=in_features, dtype=dtype)
-        self.register_parameter("bias", parameter(out_features, fan_in=in_features, dtype=dtype) if bias else None)
+        made = {"fan_in": in_features, "device": device, "dtype": dtype}
+        self.weight = parameter(out_features, in_features, **made)
+        self.register_parameter("bias", parameter(out_features, **made) if bias else None)
 
     def forward(self, input: Any) -> Any:
         bias = self.bias
@@ -74,6 +75,7 @@ class _Convolution(Module):
         groups: int,
         bias: bool,
         padding_mode: str,
+        device: Any,
         dtype: Any,
     ):
         super().__init__()
@@ -89,9 +91,9 @@ class _Convolution(Module):
         self.padding = padding if isinstance(padding, str) else per_axis(padding, self.rank)
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *self.kernel_size)
-        fan_in = math.prod(shape[1:])
-        self.weight = parameter(*shape, fan_in=fan_in, dtype=dtype)
-        self.register_parameter("bias", parameter(out_channels, fan_in=fan_in, dtype=dtype) if bias else None)
+        made = {"fan_in": math.prod(shape[1:]), "device": device, "dtype": dtype}
+        self.weight = parameter(*shape, **made)
+        self.register_parameter("bias", parameter(out_channels, **made) if bias else None)
 
     def _operands(self, input: Any) -> tuple[Any, ...]:
         bias = self.bias
@@ -125,12 +127,23 @@ class _Forward(_Convolution):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: Any = None,
         dtype: Any = None,
     ):
         if padding_mode not in PADDING_MODES:
             raise ValueError(f"padding_mode must be one of {set(PADDING_MODES)}, but got padding_mode='{padding_mode}'")
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
         )
 
     def forward(self, input: Any) -> Any:
@@ -186,12 +199,23 @@ class _Transposed(_Convolution):
         bias: bool = True,
         dilation: PerAxis = 1,
         padding_mode: str = "zeros",
+        device: Any = None,
         dtype: Any = None,
     ):
         if padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
         )
         self.output_padding = per_axis(output_padding, self.rank)
 
@@ -306,31 +330,9 @@ class MaxPool3d(_MaxPool):
     function = F.max_pool3d
 
 
-class AvgPool1d(_Pool):
-    """The mean of each window of (N, C, L) or (C, L)."""
-
-    function = F.avg_pool1d
-    said = ("kernel_size", "stride", "padding")
-
-    def __init__(
-        self,
-        kernel_size: PerAxis,
-        stride: PerAxis | None = None,
-        padding: PerAxis = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ):
-        super().__init__(
-            kernel_size=per_axis(kernel_size, 1),
-            stride=per_axis(kernel_size if stride is None else stride, 1),
-            padding=per_axis(padding, 1),
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-        )
-
-
 class _AvgPool(_Pool):
     said = ("kernel_size", "stride", "padding")
+    divisor_override: int | None = None
 
     def __init__(
         self,
@@ -347,8 +349,25 @@ class _AvgPool(_Pool):
             padding=padding,
             ceil_mode=ceil_mode,
             count_include_pad=count_include_pad,
-            divisor_override=divisor_override,
+            **({} if divisor_override is None else {"divisor_override": divisor_override}),
         )
+
+
+class AvgPool1d(_AvgPool):
+    """The mean of each window of (N, C, L) or (C, L)."""
+
+    function = F.avg_pool1d
+
+    def __init__(
+        self,
+        kernel_size: PerAxis,
+        stride: PerAxis | None = None,
+        padding: PerAxis = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
+        stride = per_axis(kernel_size if stride is None else stride, 1)
+        super().__init__(per_axis(kernel_size, 1), stride, per_axis(padding, 1), ceil_mode, count_include_pad)
 
 
 class AvgPool2d(_AvgPool):
@@ -394,13 +413,21 @@ class AdaptiveAvgPool3d(_AdaptivePool):
 class Embedding(Module):
     """Rows of ``weight`` (num_embeddings, embedding_dim) at integers (*): (*, embedding_dim); first values N(0, 1)."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None):
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        device: Any = None,
+        dtype: Any = None,
+    ):
         super().__init__()
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise AssertionError("Padding_idx must be within num_embeddings")
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx % num_embeddings if padding_idx is not None else None
-        self.weight = init.normal_(blank((num_embeddings, embedding_dim), dtype))
+        self.weight = init.normal_(blank((num_embeddings, embedding_dim), device, dtype))
         if padding_idx is not None:
             with no_grad():
                 self.weight.select(0, padding_idx).zero_()

@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from twograd.nn.hooks import BackwardHooks
 from twograd.tape import Tensor, no_grad
+from twograd.tape.dtypes import placed
+from twograd.tape.node import Hooks, RemovableHandle
 
 MEMBERS = ("_parameters", "_buffers", "_modules")
 
@@ -40,20 +44,11 @@ class Parameter(metaclass=_IsParameter):
         return parameter
 
 
-def blank(shape: Sequence[int], dtype: Any = None) -> Any:
-    """A Parameter of zeros, of the default floating-point type if none is given."""
+def blank(shape: Sequence[int], device: Any = None, dtype: Any = None) -> Any:
+    """A Parameter of zeros, of the default floating-point type if none is given. Its first values leave it on that
+    device of JAX's (None: the default); RuntimeError where there is none of that name."""
     dtype = jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype
-    return Parameter(np.zeros(tuple(shape), dtype))
-
-
-class Handle:
-    """What a registered hook is removed by."""
-
-    def __init__(self, hooks: dict[int, Any], number: int):
-        self._hooks, self._number = hooks, number
-
-    def remove(self) -> None:
-        self._hooks.pop(self._number, None)
+    return Parameter(placed(jnp.asarray(np.zeros(tuple(shape), dtype)), device))
 
 
 class IncompatibleKeys(NamedTuple):
@@ -63,7 +58,13 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-_next_hook = itertools.count().__next__
+class _Hook(NamedTuple):
+    when: str
+    function: Callable[..., Any]
+    with_kwargs: bool = False
+
+
+BEFORE, AFTER, BACK_BEFORE, BACK_AFTER = "before", "after", "back, before", "back, after"
 
 
 class Module:
@@ -78,23 +79,35 @@ class Module:
     def __init__(self) -> None:
         for name in MEMBERS:
             self.__dict__[name] = {}
-        self.__dict__.update(training=True, _transient=set(), _pre_hooks={}, _hooks={})
+        self.__dict__.update(training=True, _transient=set(), _hooks=Hooks())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._pre_hooks and not self._hooks:
-            return self.forward(*args, **kwargs)
-        for hook in tuple(self._pre_hooks.values()):
-            given = hook(self, args)
-            if given is not None:
+        return self._with_hooks(args, kwargs) if self._hooks else self.forward(*args, **kwargs)
+
+    def _with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook in self._hooks_of(BEFORE):
+            given = hook.function(self, args, kwargs) if hook.with_kwargs else hook.function(self, args)
+            if given is not None and hook.with_kwargs:
+                if not isinstance(given, tuple) or len(given) != 2:
+                    raise RuntimeError(
+                        f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {given}."
+                    )
+                args, kwargs = given
+            elif given is not None:
                 args = given if isinstance(given, tuple) else (given,)
-        result = self.forward(*args, **kwargs)
-        for hook in tuple(self._hooks.values()):
-            given = hook(self, args, result)
+        back = [[hook.function for hook in self._hooks_of(when)] for when in (BACK_BEFORE, BACK_AFTER)]
+        ends = BackwardHooks(self, *back) if any(back) else None
+        result = self.forward(*(args if ends is None else ends.operands(args)), **kwargs)
+        for hook in self._hooks_of(AFTER):
+            given = hook.function(self, args, *([kwargs] if hook.with_kwargs else []), result)
             result = result if given is None else given
-        return result
+        return result if ends is None else ends.results(result)
+
+    def _hooks_of(self, when: str) -> list[_Hook]:
+        return [hook for hook in self._hooks.values() if hook.when == when]
 
     # --- members ------------------------------------------------------------------------------------------------------
 
@@ -312,18 +325,44 @@ class Module:
     def bfloat16(self) -> "Module":
         return self._convert(lambda x: x.bfloat16(), _is_floating)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Handle:
-        """``hook(module, args)`` before each forward; what it returns, if not None, is given in the place of args."""
-        return self._register(self._pre_hooks, hook)
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """``hook(module, args)`` before each forward; what it returns, if not None, is given in the place of args.
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> Handle:
-        """``hook(module, args, result)`` after each forward; what it returns, if not None, replaces the result."""
-        return self._register(self._hooks, hook)
+        ``with_kwargs``: ``hook(module, args, kwargs)``, which returns None or both. ``prepend`` calls it first.
+        """
+        return self._register(_Hook(BEFORE, hook, with_kwargs), prepend)
 
-    def _register(self, hooks: dict[int, Any], hook: Callable[..., Any]) -> Handle:
-        number = _next_hook()
-        hooks[number] = hook
-        return Handle(hooks, number)
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """``hook(module, args, result)`` after each forward; what it returns, if not None, replaces the result.
+
+        ``with_kwargs``: ``hook(module, args, kwargs, result)``. ``prepend`` calls it first.
+        """
+        return self._register(_Hook(AFTER, hook, with_kwargs), prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """``hook(module, grad_output)`` when the gradients of the results are known; it may return others."""
+        return self._register(_Hook(BACK_BEFORE, hook), prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """``hook(module, grad_input, grad_output)`` when the gradients of positional operands are known; it may return
+        others in the place of ``grad_input``. All are tuples, with None for what has no gradient.
+
+        On the tape only: a traced program (``functional_call`` of arrays) has no walk back that could call it. The
+        results are then views that must not be changed in place, as in PyTorch.
+        """
+        return self._register(_Hook(BACK_AFTER, hook), prepend)
+
+    def _register(self, hook: _Hook, prepend: bool) -> RemovableHandle:
+        others = dict(self._hooks)
+        handle = RemovableHandle(self._hooks, hook)
+        if prepend:
+            for number in others:
+                self._hooks[number] = self._hooks.pop(number)
+        return handle
 
     # --- the state ----------------------------------------------------------------------------------------------------
 

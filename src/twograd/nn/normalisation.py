@@ -10,13 +10,15 @@ from twograd.nn import functional as F
 from twograd.nn import init
 from twograd.nn.module import Module, blank
 from twograd.nn.settled import settled
-from twograd.tape import Tensor, no_grad
+from twograd.tape import no_grad, tensor
 
 
-def affine_parameters(module: Module, shape: tuple[int, ...], weight: bool, bias: bool, dtype: Any) -> None:
+def affine_parameters(
+    module: Module, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any
+) -> None:
     """A weight of ones and a bias of zeros, or None."""
-    module.register_parameter("weight", init.ones_(blank(shape, dtype)) if weight else None)
-    module.register_parameter("bias", init.zeros_(blank(shape, dtype)) if bias else None)
+    module.register_parameter("weight", init.ones_(blank(shape, device, dtype)) if weight else None)
+    module.register_parameter("bias", init.zeros_(blank(shape, device, dtype)) if bias else None)
 
 
 def given(module: Module) -> list[Any]:
@@ -48,6 +50,7 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
         dtype: Any = None,
         *,
         bias: bool = True,
@@ -55,11 +58,11 @@ class _BatchNorm(Module):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        affine_parameters(self, (num_features,), affine, affine and bias, dtype)
-        mean, variance = (init.zeros_(blank((num_features,), dtype)), init.ones_(blank((num_features,), dtype)))
-        self.register_buffer("running_mean", mean.detach() if track_running_stats else None)
-        self.register_buffer("running_var", variance.detach() if track_running_stats else None)
-        self.register_buffer("num_batches_tracked", Tensor(np.int32(0)) if track_running_stats else None)
+        affine_parameters(self, (num_features,), affine, affine and bias, device, dtype)
+        for name in ("running_mean", "running_var"):
+            self.register_buffer(name, blank((num_features,), device, dtype).detach() if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", tensor(np.int32(0), device=device) if track_running_stats else None)
+        self.reset_running_stats()
 
     def forward(self, input: Any) -> Any:
         if input.ndim not in self.ndims:
@@ -120,12 +123,13 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        affine_parameters(self, self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype)
+        affine_parameters(self, self.normalized_shape, elementwise_affine, elementwise_affine and bias, device, dtype)
 
     def forward(self, input: Any) -> Any:
         affine = given(self)
@@ -150,12 +154,13 @@ class RMSNorm(Module):
         normalized_shape: int | Sequence[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        affine_parameters(self, self.normalized_shape, elementwise_affine, False, dtype)
+        affine_parameters(self, self.normalized_shape, elementwise_affine, False, device, dtype)
         del self._parameters["bias"]
 
     def forward(self, input: Any) -> Any:
@@ -181,6 +186,7 @@ class GroupNorm(Module):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
+        device: Any = None,
         dtype: Any = None,
         *,
         bias: bool = True,
@@ -189,7 +195,7 @@ class GroupNorm(Module):
         if num_channels % num_groups:
             raise ValueError("num_channels must be divisible by num_groups")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        affine_parameters(self, (num_channels,), affine, affine and bias, dtype)
+        affine_parameters(self, (num_channels,), affine, affine and bias, device, dtype)
 
     def forward(self, input: Any) -> Any:
         affine = given(self)
@@ -218,6 +224,7 @@ class _InstanceNorm(Module):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        device: Any = None,
         dtype: Any = None,
         *,
         bias: bool = True,
@@ -226,7 +233,7 @@ class _InstanceNorm(Module):
         if track_running_stats:
             raise NotImplementedError(f"{type(self).__name__}: track_running_stats is not supported")
         self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
-        affine_parameters(self, (num_features,), affine, affine and bias, dtype)
+        affine_parameters(self, (num_features,), affine, affine and bias, device, dtype)
 
     def forward(self, input: Any) -> Any:
         if input.ndim not in self.ndims:

@@ -13,6 +13,7 @@ from twograd.nn import functional as F
 from twograd.nn.layers import Dropout, parameter
 from twograd.nn.module import Module
 from twograd.nn.settled import settled
+from twograd.nn.utils.rnn import PackedSequence, pad_packed_sequence, repacked
 
 # A step takes x (N, I), the state, a tuple of (N, H), and the weights of the input (G H, I) and of the state (G H, H),
 # with their biases (G H,) or none: G gates one after the other. It returns the new state, whose first part is the
@@ -53,16 +54,25 @@ def _cell(*operands: Any, kind: str, nonlinearity: str, parts: int) -> Any:
     return STEPS[kind](x, tuple(rest[:parts]), tuple(rest[parts:]), nonlinearity)
 
 
-def _sequence(*operands: Any, kind: str, nonlinearity: str, parts: int, reverse: bool) -> Any:
-    """A layer in one direction: x (T, N, I), the parts of the state, the weights; (T, N, H) and the last state."""
-    xs, *rest = operands
+def _sequence(*operands: Any, kind: str, nonlinearity: str, parts: int, reverse: bool, ragged: bool) -> Any:
+    """A layer in one direction: x (T, N, I), the parts of the state, the weights; (T, N, H) and the last state.
+
+    ``ragged``: the first operand is the lengths (N,). Past its length a sequence keeps its state, and its output is 0.
+    """
+    lengths, xs, *rest = operands if ragged else (None, *operands)
     state, weights = tuple(rest[:parts]), tuple(rest[parts:])
 
-    def body(state, x):
-        state = STEPS[kind](x, state, weights, nonlinearity)
-        return state, state[0]
+    def body(state, step):
+        x, t = step
+        new = STEPS[kind](x, state, weights, nonlinearity)
+        if lengths is None:
+            return new, new[0]
+        goes_on = (t < lengths)[:, None]
+        kept = tuple(jnp.where(goes_on, a, b) for a, b in zip(new, state, strict=True))
+        return kept, jnp.where(goes_on, new[0], jnp.zeros_like(new[0]))
 
-    state, outputs = lax.scan(body, state, xs, reverse=reverse)
+    steps = jnp.arange(xs.shape[0]) if ragged else None
+    state, outputs = lax.scan(body, state, (xs, steps), reverse=reverse)
     return outputs, *state
 
 
@@ -70,13 +80,13 @@ class _RecurrentBase(Module):
     kind: str
     parts = 1
 
-    def _weights(self, input_size: int, hidden_size: int, bias: bool, suffix: str, dtype: Any) -> list[str]:
+    def _weights(self, input_size: int, hidden_size: int, bias: bool, suffix: str, **made: Any) -> list[str]:
         rows = GATES[self.kind] * hidden_size
         shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size)}
         if bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         for name, shape in shapes.items():
-            self.register_parameter(name + suffix, parameter(*shape, fan_in=hidden_size, dtype=dtype))
+            self.register_parameter(name + suffix, parameter(*shape, fan_in=hidden_size, **made))
         return [name + suffix for name in shapes]
 
     def _zeros(self, input: Any, *shape: int) -> Any:
@@ -89,13 +99,19 @@ def _zero_state(x: Any, *, shape: tuple[int, ...]) -> Any:
 
 class _Cell(_RecurrentBase):
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
     ):
         super().__init__()
         if nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {nonlinearity}")
         self.input_size, self.hidden_size, self.bias, self.nonlinearity = input_size, hidden_size, bias, nonlinearity
-        self._names = self._weights(input_size, hidden_size, bias, "", dtype)
+        self._names = self._weights(input_size, hidden_size, bias, "", device=device, dtype=dtype)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         if input.ndim not in (1, 2):
@@ -127,8 +143,8 @@ class LSTMCell(_Cell):
 
     kind, parts = "lstm", 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None):
-        super().__init__(input_size, hidden_size, bias, dtype=dtype)
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
+        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)
 
 
 class GRUCell(_Cell):
@@ -136,15 +152,16 @@ class GRUCell(_Cell):
 
     kind = "gru"
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None):
-        super().__init__(input_size, hidden_size, bias, dtype=dtype)
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
+        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)
 
 
 class _Recurrent(_RecurrentBase):
     """Layers over a sequence: (T, N, input_size), or (N, T, input_size) with ``batch_first``, or (T, input_size).
 
     Returns the outputs of the last layer, (T, N, directions * hidden_size), and the last states of all layers,
-    (layers * directions, N, hidden_size). ``dropout`` acts between layers, when training.
+    (layers * directions, N, hidden_size). ``dropout`` acts between layers, when training. Of a PackedSequence the
+    outputs are one too, and the last states are those of each sequence's own last step.
     """
 
     def __init__(
@@ -157,6 +174,7 @@ class _Recurrent(_RecurrentBase):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        device: Any = None,
         dtype: Any = None,
     ):
         super().__init__()
@@ -176,7 +194,8 @@ class _Recurrent(_RecurrentBase):
                 hidden_size,
                 bias,
                 f"_l{layer}{suffix}",
-                dtype,
+                device=device,
+                dtype=dtype,
             )
             for layer in range(num_layers)
             for suffix in self._suffixes
@@ -184,18 +203,30 @@ class _Recurrent(_RecurrentBase):
         self.__dict__["_dropout"] = Dropout(dropout)  # has no state, and no place among the sub-modules
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        name = type(self).__name__
+        if isinstance(input, PackedSequence):
+            out, state = self._layers(*pad_packed_sequence(input), hx)
+            return repacked(out, input), state
         if input.ndim not in (2, 3):
-            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.ndim}D instead")
-        if input.shape[-1] != self.input_size:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}"
-            )
+            raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.ndim}D instead")
         batched = input.ndim == 3
+        if not batched and hx is not None:
+            hx = tuple(part.unsqueeze(1) for part in hx) if self.parts > 1 else hx.unsqueeze(1)
         x = input if batched else input.unsqueeze(1)
-        if batched and self.batch_first:
-            x = x.transpose(0, 1)
-        states = self._states(x, hx, batched)
+        swapped = batched and self.batch_first
+        x, final = self._layers(x.transpose(0, 1) if swapped else x, None, hx)
+        if not batched:
+            final = tuple(part.squeeze(1) for part in final) if self.parts > 1 else final.squeeze(1)
+            return x.squeeze(1), final
+        return x.transpose(0, 1) if swapped else x, final
+
+    def _layers(self, x: Any, lengths: Any, hx: Any) -> tuple[Any, Any]:
+        """The outputs (T, N, *) and the last states, of x (T, N, I) with sequences of these lengths (None: of T)."""
+        if x.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
+            )
+        states = self._states(x, hx)
+        ragged = () if lengths is None else (lengths,)
         self._dropout.train(self.training)
         directions = len(self._suffixes)
         last: list[list[Any]] = [[] for _ in range(self.parts)]
@@ -204,10 +235,11 @@ class _Recurrent(_RecurrentBase):
             for direction in range(directions):
                 i = layer * directions + direction
                 op = settled(
-                    _sequence, kind=self.kind, nonlinearity=self.nonlinearity, parts=self.parts, reverse=direction == 1
-                )
+                    _sequence, kind=self.kind, nonlinearity=self.nonlinearity, parts=self.parts, reverse=direction == 1,
+                    ragged=bool(ragged),
+                )  # fmt: skip
                 weights = [getattr(self, name) for name in self._names[i]]
-                out, *state = op(x, *(part[i] for part in states), *weights)
+                out, *state = op(*ragged, x, *(part[i] for part in states), *weights)
                 outputs.append(out)
                 for parts, part in zip(last, state, strict=True):
                     parts.append(part)
@@ -215,18 +247,13 @@ class _Recurrent(_RecurrentBase):
             if self.dropout and layer < self.num_layers - 1:
                 x = self._dropout(x)
         final = tuple(_stacked(*parts) for parts in last)
-        if not batched:
-            x, final = x.squeeze(1), tuple(part.squeeze(1) for part in final)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
         return x, final if self.parts > 1 else final[0]
 
-    def _states(self, x: Any, hx: Any, batched: bool) -> tuple[Any, ...]:
+    def _states(self, x: Any, hx: Any) -> tuple[Any, ...]:
         shape = (self.num_layers * len(self._suffixes), x.shape[1], self.hidden_size)
         if hx is None:
             return (self._zeros(x, *shape),) * self.parts
         states = tuple(hx) if self.parts > 1 else (hx,)
-        states = tuple(part if batched else part.unsqueeze(1) for part in states)
         for part in states:
             if part.shape != shape:
                 raise RuntimeError(f"Expected hidden size {shape}, got {list(part.shape)}")
@@ -266,9 +293,12 @@ class _Gated(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        device: Any = None,
         dtype: Any = None,
     ):
-        super().__init__(input_size, hidden_size, num_layers, "tanh", bias, batch_first, dropout, bidirectional, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, "tanh", bias, batch_first, dropout, bidirectional, device, dtype
+        )
 
 
 class LSTM(_Gated):

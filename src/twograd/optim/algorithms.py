@@ -3,6 +3,8 @@
 Where PyTorch's and optax's defaults differ (where an epsilon stands, what moments begin with), PyTorch's are taken.
 """
 
+import inspect
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,34 +26,20 @@ def _is_zero(number: Any) -> bool:
     return isinstance(number, (int, float)) and number == 0
 
 
-class SGD(Optimizer):
+class _Algorithm(Optimizer):
+    """An optimiser whose settings are the arguments of its ``transform``, in PyTorch's order, with those defaults."""
+
+    def __init__(self, params: Any, *args: Any, **settings: Any):
+        bound = inspect.signature(self.transform).bind(*args, **settings)
+        bound.apply_defaults()
+        super().__init__(params, bound.arguments)
+
+
+class SGD(_Algorithm):
     """Stochastic gradient descent: b = momentum b + (1 - dampening) g, p = p - lr b; the first b is g itself.
 
     With ``nesterov`` p = p - lr (g + momentum b). ``weight_decay`` adds weight_decay p to g.
     """
-
-    switches = ("nesterov", "maximize")
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-    ):
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        super().__init__(
-            params,
-            {
-                "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-                "nesterov": nesterov, "maximize": maximize,
-            },
-        )  # fmt: skip
 
     @classmethod
     def transform(
@@ -61,6 +49,7 @@ class SGD(Optimizer):
         dampening: Any = 0,
         weight_decay: Any = 0,
         nesterov: bool = False,
+        *,
         maximize: bool = False,
     ) -> Any:
         steps = _on_the_way(maximize, weight_decay)
@@ -69,6 +58,11 @@ class SGD(Optimizer):
         elif not _is_zero(momentum):
             steps.append(optax.trace(momentum, nesterov))
         return optax.chain(*steps, optax.scale_by_learning_rate(lr))
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        super().check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
 
 class _Dampened(NamedTuple):
@@ -92,40 +86,10 @@ def _dampened_trace(momentum: Any, dampening: Any) -> Any:
     return optax.GradientTransformation(init, update)
 
 
-def _check_betas(betas: Any) -> None:
-    for i, beta in enumerate(betas):
-        if not 0 <= beta < 1:
-            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
-
-
-def _without_amsgrad(amsgrad: bool) -> None:
-    if amsgrad:
-        raise NotImplementedError("amsgrad is not supported: optax corrects the maximum's bias, and PyTorch does not")
-
-
-class Adam(Optimizer):
+class Adam(_Algorithm):
     """m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², p = p - lr m̂ / (√v̂ + ε), m̂ and v̂ without the bias of the first
     steps (Kingma and Ba, 2014, arXiv:1412.6980). ``weight_decay`` adds weight_decay p to g.
     """
-
-    switches = ("maximize",)
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-    ):
-        _check_betas(betas)
-        _without_amsgrad(amsgrad)
-        super().__init__(
-            params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        )
 
     @classmethod
     def transform(
@@ -134,29 +98,31 @@ class Adam(Optimizer):
         betas: Any = (0.9, 0.999),
         eps: Any = 1e-8,
         weight_decay: Any = 0,
+        amsgrad: bool = False,
+        *,
         maximize: bool = False,
     ) -> Any:
+        _without_amsgrad(amsgrad)
         steps = _on_the_way(maximize, weight_decay)
         return optax.chain(*steps, optax.scale_by_adam(betas[0], betas[1], eps), optax.scale_by_learning_rate(lr))
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        super().check(group)
+        for i, beta in enumerate(group["betas"]):
+            if not 0 <= beta < 1:
+                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        _without_amsgrad(group["amsgrad"])
+
+
+def _without_amsgrad(amsgrad: bool) -> None:
+    if amsgrad:
+        raise NotImplementedError("amsgrad is not supported: optax corrects the maximum's bias, and PyTorch does not")
 
 
 class AdamW(Adam):
     """:class:`Adam` that shrinks weights by lr weight_decay p beside the gradient's step (Loshchilov and Hutter, 2017,
     arXiv:1711.05101).
     """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-    ):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
 
     @classmethod
     def transform(
@@ -165,39 +131,20 @@ class AdamW(Adam):
         betas: Any = (0.9, 0.999),
         eps: Any = 1e-8,
         weight_decay: Any = 1e-2,
+        amsgrad: bool = False,
+        *,
         maximize: bool = False,
     ) -> Any:
+        _without_amsgrad(amsgrad)
         steps = [*_on_the_way(maximize, 0), optax.scale_by_adam(betas[0], betas[1], eps), *_decay(weight_decay)]
         return optax.chain(*steps, optax.scale_by_learning_rate(lr))
 
 
-class RMSprop(Optimizer):
+class RMSprop(_Algorithm):
     """v = α v + (1 - α) g², p = p - lr g / (√v + ε) (Hinton, 2012), ``centered`` with the variance in the place of v.
 
     With ``momentum`` that quotient is summed: b = momentum b + g / (√v + ε), p = p - lr b.
     """
-
-    switches = ("centered", "maximize")
-
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        momentum: float = 0,
-        centered: bool = False,
-        *,
-        maximize: bool = False,
-    ):
-        super().__init__(
-            params,
-            {
-                "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
-                "centered": centered, "maximize": maximize,
-            },
-        )  # fmt: skip
 
     @classmethod
     def transform(
@@ -208,6 +155,7 @@ class RMSprop(Optimizer):
         weight_decay: Any = 0,
         momentum: Any = 0,
         centered: bool = False,
+        *,
         maximize: bool = False,
     ) -> Any:
         scale = optax.scale_by_stddev if centered else optax.scale_by_rms

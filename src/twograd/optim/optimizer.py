@@ -6,15 +6,16 @@ What flows in: Tensors with their gradients. What flows out: the same Tensors, c
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twograd.tape import Tensor, enable_grad, no_grad
+from twograd._compat import X64
+from twograd.tape import Tensor, enable_grad
 from twograd.tape.tensor import make_tensor
-from twograd.tape.views import write
+from twograd.tape.views import owns_its_array, write_arrays
 
 try:
     import optax
@@ -28,9 +29,6 @@ class Optimizer:
     ``param_groups`` is a list of such dicts, with every setting filled in; settings may be changed between steps. The
     state is kept per parameter, from its first step on: what has no gradient is passed over, as PyTorch does.
     """
-
-    switches: ClassVar[tuple[str, ...]] = ()
-    """Settings that decide what is computed, not with which number."""
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]):
         if isinstance(params, Tensor):
@@ -72,10 +70,11 @@ class Optimizer:
         if unknown:
             raise ValueError(f"{type(self).__name__} has no setting {', '.join(map(repr, unknown))}")
         group = {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
-        self._check(group)
+        self.check(group)
         self.param_groups.append(group)
 
-    def _check(self, group: Mapping[str, Any]) -> None:
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings that cannot be meant."""
         for name, value in group.items():
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and number < 0:
@@ -97,21 +96,20 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            if not params:
+            with_grad = [(param, grad) for param in group["params"] if (grad := param.grad) is not None]
+            if not with_grad:
                 continue
+            params = [param for param, _ in with_grad]
             numbers, switches = self._settings(group)
-            update, init = self._program(switches)
+            program = self._program(switches)
             for param in params:
                 if param not in self.state:
-                    self.state[param] = init(param.array, numbers)
-            grads = [param.grad.array for param in params if param.grad is not None]
-            states = [self.state[param] for param in params]
+                    self.state[param] = program.init(param.array, numbers)
+            update = program.in_place if all(map(owns_its_array, params)) else program.update
+            grads, states = [grad.array for _, grad in with_grad], [self.state[param] for param in params]
             news, states = update(grads, states, [param.array for param in params], numbers)
-            with no_grad():
-                for param, new, state in zip(params, news, states, strict=True):
-                    write(param, make_tensor(new, None))
-                    self.state[param] = state
+            write_arrays(params, news, f"{type(self).__name__}.step()")
+            self.state.update(zip(params, states, strict=True))
         return loss
 
     def _settings(self, group: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,16 +117,16 @@ class Optimizer:
         numbers, switches = {}, {}
         for name in self.defaults:
             value = group[name]
-            is_number = not (isinstance(value, bool) or value is None or name in self.switches)
+            is_number = not (isinstance(value, bool) or value is None)
             if isinstance(value, Tensor):
                 value = value.array
             if is_number and (name == "lr" or isinstance(value, (tuple, jax.Array)) or value):
-                numbers[name] = value
+                numbers[name] = value if isinstance(value, jax.Array) else _on_device(value, X64.value)
             else:
                 switches[name] = value
         return numbers, switches
 
-    def _program(self, switches: Mapping[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _program(self, switches: Mapping[str, Any]) -> "_Program":
         return _compiled(type(self), tuple(sorted(switches.items())))
 
     def _params(self) -> Iterable[Tensor]:
@@ -175,7 +173,7 @@ class Optimizer:
         self.state = by_param
 
     def _restored(self, param: Tensor, number: int, leaves: Any, numbers: Any, switches: Any) -> Any:
-        like, tree = jax.tree.flatten(self._program(switches)[1](param.array, numbers))
+        like, tree = jax.tree.flatten(self._program(switches).init(param.array, numbers))
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         if [array.shape for array in arrays] != [leaf.shape for leaf in like]:
             raise ValueError(
@@ -192,11 +190,27 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
+@functools.lru_cache(maxsize=1024, typed=True)
+def _on_device(number: Any, x64: bool) -> Any:
+    """A Python number, or a tuple of them, as weakly typed arrays: they cost less to be called with, each step."""
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(jnp.asarray, number)
+
+
+class _Program(NamedTuple):
+    """``init(param, numbers)`` is the state of a parameter to begin with; ``update(grads, states, params, numbers)``
+    computes many parameters and their states in one call, in the memory of the states; ``in_place`` is the same, in the
+    memory of the parameters too.
+    """
+
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+    in_place: Callable[..., Any]
+
+
 @functools.lru_cache(maxsize=256, typed=True)
-def _compiled(
-    kind: type[Optimizer], switches: tuple[tuple[str, Any], ...]
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The update of many parameters, each with a state of its own, as one call; and the state of one to begin with."""
+def _compiled(kind: type[Optimizer], switches: tuple[tuple[str, Any], ...]) -> _Program:
+    """What all optimisers of that kind share, whose settings differ in numbers only."""
 
     def init(param: Any, numbers: Any) -> Any:
         return kind.transform(**dict(switches), **numbers).init(param)
@@ -209,4 +223,4 @@ def _compiled(
             news.append(optax.apply_updates(param, change))
         return news, states
 
-    return jax.jit(update, donate_argnums=1), init
+    return _Program(init, jax.jit(update, donate_argnums=1), jax.jit(update, donate_argnums=(1, 2)))

@@ -23,6 +23,7 @@ from jax.lax import (
     conv_general_dilated,
     convert_element_type,
     dot_general,
+    full,
     pad,
     reshape,
     rev,
@@ -48,10 +49,9 @@ def dot_general_lhs(ct, lhs_aval, rhs, *, dimension_numbers, precision, preferre
     (contracted, rhs_contracted), (batch, rhs_batch) = dimension_numbers
     rhs_free = free_axes(rhs.ndim, rhs_contracted, rhs_batch)
     numbers = ((range(ct.ndim - len(rhs_free), ct.ndim), rhs_free), (range(len(batch)), rhs_batch))
-    out = dot_general(ct, rhs, numbers, precision=precision, preferred_element_type=preferred_element_type)
     sorted_contracted = [contracted[i] for i in np.argsort(rhs_contracted)]
-    axes = [*batch, *free_axes(lhs_aval.ndim, contracted, batch), *sorted_contracted]
-    return as_operand(transpose(out, np.argsort(axes)), lhs_aval)
+    axes = batch, free_axes(lhs_aval.ndim, contracted, batch), sorted_contracted
+    return as_operand(_product(ct, rhs, numbers, axes, precision, preferred_element_type), lhs_aval)
 
 
 def dot_general_rhs(ct, lhs, rhs_aval, *, dimension_numbers, precision, preferred_element_type):
@@ -59,10 +59,21 @@ def dot_general_rhs(ct, lhs, rhs_aval, *, dimension_numbers, precision, preferre
     (lhs_contracted, contracted), (lhs_batch, batch) = dimension_numbers
     lhs_free = free_axes(lhs.ndim, lhs_contracted, lhs_batch)
     numbers = ((lhs_free, range(len(batch), len(batch) + len(lhs_free))), (lhs_batch, range(len(batch))))
-    out = dot_general(lhs, ct, numbers, precision=precision, preferred_element_type=preferred_element_type)
     sorted_contracted = [contracted[i] for i in np.argsort(lhs_contracted)]
-    axes = [*batch, *sorted_contracted, *free_axes(rhs_aval.ndim, contracted, batch)]
-    return as_operand(transpose(out, np.argsort(axes)), rhs_aval)
+    axes = batch, sorted_contracted, free_axes(rhs_aval.ndim, contracted, batch)
+    return as_operand(_product(lhs, ct, numbers, axes, precision, preferred_element_type), rhs_aval)
+
+
+def _product(x, y, numbers, axes, precision, preferred_element_type):
+    """x·y, whose axes (batch, free in x, free in y) are ``axes`` of the result; as y·x where only that needs no
+    transposition, which XLA for the CPU would put between the product and its faster kernel."""
+    batch, x_free, y_free = axes
+    order, other = [*batch, *x_free, *y_free], [*batch, *y_free, *x_free]
+    if other == sorted(other) != order:
+        (x_contracted, y_contracted), (x_batch, y_batch) = numbers
+        x, y, order, numbers = y, x, other, ((y_contracted, x_contracted), (y_batch, x_batch))
+    out = dot_general(x, y, numbers, precision=precision, preferred_element_type=preferred_element_type)
+    return transpose(out, np.argsort(order))
 
 
 def free_axes(rank, contracted, batch):
@@ -312,11 +323,17 @@ def conv_lhs_by_taps(ct, rhs, axes, dimension_numbers, precision):
     kernel = transpose(rhs, (*rhs_spec[2:], *rhs_spec[:2]))
     kernel = reshape(kernel, (math.prod(kernel.shape[:-2]), *kernel.shape[-2:]))
     parts = unstack(dot_general(kernel, transpose(ct, out_spec), (((1,), (1,)), ((), ())), precision=precision))
-    placed = []
+    # Added one by one to the whole, in place: a sum of padded parts XLA would compute anew for each of its readers.
+    whole = [dilated(axis.taps, axis.step) + dilated(axis.out_size, axis.stride) - 1 for axis in axes]
+    total = full((*parts[0].shape[:2], *whole), 0, parts[0].dtype)
     for tap, part in zip(np.ndindex(*(axis.taps for axis in axes)), parts, strict=True):
-        config = [axis.tap_padding(k) for axis, k in zip(axes, tap, strict=True)]
-        placed.append(pad(part, constant(part, 0), [(0, 0, 0), (0, 0, 0), *config]))
-    total = functools.reduce(add, placed)
+        start = [0, 0, *(k * axis.step for axis, k in zip(axes, tap, strict=True))]
+        if any(axis.stride > 1 for axis in axes):
+            part = pad(part, constant(part, 0), [(0, 0, 0), (0, 0, 0), *((0, 0, axis.stride - 1) for axis in axes)])
+        there = lax.slice(total, start, [*map(operator.add, start, part.shape)])
+        total = lax.dynamic_update_slice(total, add(there, part), start)
+    cut = [(-low, -high, 0) for low, high in (axis.rhs_padding for axis in axes)]
+    total = pad(total, constant(total, 0), [(0, 0, 0), (0, 0, 0), *cut])
     out = lax.slice(total, [0] * total.ndim, total.shape, [1, 1, *(axis.spread for axis in axes)])
     return transpose(out, np.argsort(features_swapped(lhs_spec)))
 

@@ -5,14 +5,12 @@ What flows in: methods of Tensor that make a new one. What flows out: their twin
 """
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from twograd.tape import methods as methods
 from twograd.tape.apply import apply
@@ -24,7 +22,7 @@ from twograd.tape.operations import BINARY
 from twograd.tape.schema import NO_DERIVATIVE, operation
 from twograd.tape.storage import alias_of
 from twograd.tape.tensor import Tensor, set_aside
-from twograd.tape.views import VIEW_OF_LEAF, check_writable, reshaped, without_hooks, write
+from twograd.tape.views import VIEW_OF_LEAF, check_writable, owns_its_array, reshaped, without_hooks, write
 
 NAMES = [
     "abs",
@@ -198,17 +196,8 @@ def in_place(operation: Callable[..., Tensor], name: str | None = None) -> Calla
 
 
 def _may_donate(x: Tensor, args: tuple[Any, ...]) -> bool:
-    """Whether the memory of ``x`` can be used for its new elements: nobody else refers to its array (no view, no node,
-    no user), and it is so large that this pays."""
-    if type(x) is not Tensor or isinstance(x._data, Tracer) or x._data.nbytes < DONATED_BYTES:
-        return False
-    alias = x._alias
-    owners = 1
-    if alias is not None:
-        if alias.path is not None or alias.storage.array is not x._data or len(alias.storage.tensors()) != 1:
-            return False
-        owners = 2  # the Tensor and its storage
-    return sys.getrefcount(x._data) == owners + 1 and all(arg is not x for arg in args)
+    """Whether the memory of ``x`` can be used for its new elements, and it is so large that this pays."""
+    return owns_its_array(x) and x._data.nbytes >= DONATED_BYTES and all(arg is not x for arg in args)
 
 
 for _name in NAMES:

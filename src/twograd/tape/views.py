@@ -12,6 +12,7 @@ when it is next looked at.
 import copy
 import functools
 import math
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from twograd.tape.apply import apply, recorder
 from twograd.tape.deferred import Pending
@@ -28,7 +30,7 @@ from twograd.tape.names import forward_name
 from twograd.tape.node import Edge, Nowhere, rarely
 from twograd.tape.plan import Plan, node_name
 from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias_of, supersede, type_name
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Tensor, make_tensor
 
 MAX_PATHS = 4096
 MAX_TOGETHER = 64  # views that one op returns; beyond, to compile it costs more than as many calls
@@ -394,6 +396,38 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
     for watcher in mode.watchers:
         watcher.written(x, result)
     return x
+
+
+def write_arrays(tensors: Sequence[Tensor], arrays: Sequence[jax.Array], op: str) -> None:
+    """Puts arrays in the place of Tensors' elements, unrecorded: what initialises, clips and optimises does."""
+    with no_grad():
+        for tensor, array in zip(tensors, arrays, strict=True):
+            data, alias = tensor._data, alias_of(tensor)
+            if not _is_alone(tensor, alias) or data.aval != array.aval or mode.watchers:
+                write(tensor, make_tensor(array, None), op)
+                continue
+            # As write does, without what it does for others.
+            storage, counter = alias.storage, alias.counter
+            supersede(storage, counter, None, op, array.shape)
+            storage.elements = tensor._data = array
+            storage.shown = []
+            storage.add(tensor, counter)
+
+
+def owns_its_array(x: Tensor) -> bool:
+    """Whether nobody else refers to the array of ``x``: no view, no node, no user. So its memory may be used anew."""
+    if type(x) is not Tensor or isinstance(x._data, Tracer):
+        return False
+    alias = x._alias
+    if alias is None:
+        return sys.getrefcount(x._data) == 2  # the Tensor, and the argument of that call
+    return _is_alone(x, alias) and sys.getrefcount(x._data) == 3  # and its storage
+
+
+def _is_alone(x: Tensor, alias: Alias) -> bool:
+    """Whether ``x`` is all that shows its storage, and shows all of it."""
+    storage = alias.storage
+    return type(x) is Tensor and alias.path is None and storage.elements is x._data and storage.shows_only(x)
 
 
 def reshaped(x: Tensor, shown: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is done with many parameters at once."""
+"""What is done with many parameters at once; and, in ``rnn``, sequences of different lengths."""
 
 import math
 from collections.abc import Iterable
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 import twograd.numpy as tnp
-from twograd.tape import Tensor, no_grad
-from twograd.tape.views import write
+from twograd.nn.utils import rnn as rnn
+from twograd.tape import Tensor
+from twograd.tape.views import write_arrays
 
 
 def _grads(parameters: Any) -> list[Tensor]:
@@ -34,7 +35,7 @@ def clip_grad_norm_(
             "be clipped. To disable this error and scale the gradients by the non-finite norm anyway, set "
             "`error_if_nonfinite=False`"
         )
-    _write(grads, scaled)
+    write_arrays(grads, scaled, "clip_grad_norm_")
     return Tensor(total)
 
 
@@ -51,13 +52,7 @@ _clipped = jax.jit(_clipped_impl, static_argnames="order")
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clamps every element of every gradient to [-clip_value, clip_value], in place."""
     grads = _grads(parameters)
-    _write(grads, [jnp.clip(grad.array, -clip_value, clip_value) for grad in grads])
-
-
-def _write(grads: list[Tensor], arrays: list[Any]) -> None:
-    with no_grad():
-        for grad, array in zip(grads, arrays, strict=True):
-            write(grad, Tensor(array))
+    write_arrays(grads, [jnp.clip(grad.array, -clip_value, clip_value) for grad in grads], "clip_grad_value_")
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
