@@ -46,6 +46,7 @@ ALLOWED = {
     "saving": {"_files"},
     "models": {"nn", "tape"},
     "data": {"tape"},
+    "fronts": {"errors", "rules", "graph", "nn"},
     "compare": {
         *("_compat", "_console", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data", "pictures"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import jaxpr_as_fun
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -37,7 +38,6 @@ class Kernel:
     out_tree: Any
     wanted: Mask
     reads: tuple[int, ...]
-    own_bytes: int
     _forward: Callable[..., Sequence[Any]]
     _backward: Callable[..., Sequence[Any]]
 
@@ -61,10 +61,21 @@ class Kernel:
         return [None if ct is None else np.asarray(ct) for ct in found]
 
 
+def numbers(value: Any) -> np.ndarray:
+    """``value`` as an array of numbers. Raises TypeError for a traced one: of what layers compute there is no trace."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"a layer was given a traced array ({value.aval.str_short()}), and its buffers hold numbers: what it "
+            "computes cannot be traced, and a gradient that it has found cannot be differentiated again. A function of "
+            "twograd.nn.functional can: by twograd.graph or twograd.tape."
+        )
+    return np.asarray(value)
+
+
 def kernel_of(
     function: Callable[..., Any], options: Mapping[str, Hashable], args: Sequence[Any], wanted: Callable[[int], bool]
 ) -> Kernel:
-    """The kernel of ``function(*args, **options)``; ``wanted(i)`` says whether the i-th leaf is differentiated, if real.
+    """The kernel of ``function(*args, **options)``; ``wanted(i)`` says whether its i-th leaf is differentiated.
 
     It is made once for a function, its options and the shapes, whoever asks. Integers are taken at JAX's width; raises
     TypeError for float64 while JAX computes in 32 bits, and what ``function`` raises for such shapes.
@@ -103,15 +114,12 @@ def _kernel(function: Any, options: Any, tree: Any, avals: tuple[jax.ShapeDtypeS
         found = split.backward(read, cts)
         return [ct if choose else None for ct, choose in zip(found, chosen, strict=True)]
 
-    results = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in split.forward.out_avals]
-    count = len(closed.out_avals)
     return Kernel(
         avals,
-        tuple(results[:count]),
+        tuple(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.out_avals),
         out_tree,
         wanted,
         split.saved,
-        sum(aval.size * aval.dtype.itemsize for aval in results[count:]),
         jax.jit(jaxpr_as_fun(split.forward)),
         backward,
     )
