@@ -18,7 +18,7 @@ from jax import lax
 
 from twograd.errors import TwogradError
 from twograd.fronts.caffe.prototxt import FillerParameter, LayerParameter, Phase, parse
-from twograd.fronts.kernel import Kernel, copies, kernel_of
+from twograd.fronts.kernel import Kernel, copies, kernel_of, numbers
 from twograd.nn import functional as F
 
 Program = tuple[Callable[..., Any], dict[str, Hashable]]
@@ -155,9 +155,9 @@ class Layer:
 
     def forward(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
         """Writes the data of the tops."""
-        self.reshape(bottoms, tops)
         results, self._own = self.kernel(bottoms).run(self._operands(bottoms))
         for top, result in zip(tops, results, strict=True):
+            top.reshape(*result.shape)
             top.data[...] = result
 
     def backward(self, tops: Sequence[Blob], propagate_down: Sequence[bool], bottoms: Sequence[Blob]) -> None:
@@ -227,7 +227,7 @@ class MemoryData(Layer):
 
     def set_arrays(self, data: Any, labels: Any) -> None:
         """Images (N, channels, height, width) and N labels; N is a multiple of the batch size."""
-        data, labels, size = np.asarray(data), np.asarray(labels), self.param.memory_data_param
+        data, labels, size = numbers(data), numbers(labels), self.param.memory_data_param
         if data.shape[1:] != (size.channels, size.height, size.width) or labels.shape != data.shape[:1]:
             self.fail(f"data of size {list(data.shape)} and labels of size {list(labels.shape)} do not fit {size}")
         if len(data) % size.batch_size:
