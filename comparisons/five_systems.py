@@ -12,6 +12,7 @@ derivative gives in float64.
 import functools
 import gc
 import tracemalloc
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,11 +98,13 @@ class PyTorch:
         return list(found)
 
     def order_2(self, x, y):
-        last = self.parameters[LAST]
+        last: Any = self.parameters[LAST]
+        first: Any
         (first,) = tape.autograd.grad(
             F.cross_entropy(self.net(tape.tensor(x)), tape.tensor(y)), last, create_graph=True
         )
-        return tape.autograd.grad((first**2).sum(), last)[0].numpy()
+        second: Any = tape.autograd.grad((first**2).sum(), last)
+        return second[0].numpy()
 
 
 class Torch7:
@@ -229,7 +232,7 @@ class TensorFlow1:
             self.w = [symbolic.variable(w) for w in weights]
             self.loss = loss_of(self.w, self.x, self.y)
             forward = len(self.graph.operations)
-            self.gradients = symbolic.gradients(self.loss, self.w)
+            self.gradients: Any = symbolic.gradients(self.loss, self.w)
             self.derivative_nodes = len(self.graph.operations) - forward
             descent = [w.assign_sub(RATE * g) for w, g in zip(self.w, self.gradients, strict=True)]
             self.train = symbolic.group(*descent)
@@ -275,7 +278,7 @@ class Theano(TensorFlow1):
             self.w = [symbolic.shared(w) for w in weights]
             self.loss = loss_of(self.w, self.x, self.y)
             forward = len(self.graph.operations)
-            self.gradients = symbolic.grad(self.loss, self.w)
+            self.gradients: Any = symbolic.grad(self.loss, self.w)
             self.derivative_nodes = len(self.graph.operations) - forward
             descent = [(w, w - RATE * g) for w, g in zip(self.w, self.gradients, strict=True)]
             self.train = symbolic.function([self.x, self.y], self.loss, updates=descent)

@@ -108,6 +108,10 @@ def test_a_guard_says_so():
     with pytest.raises(nn.OtherInput, match=r"Tanh: .* its output or parameters have changed since"):
         net.backward(first, np.ones((4, 2)))
     net.guard(False).backward(first, np.ones((4, 2)))
+    tanh = nn.Tanh().guard()
+    tanh.forward(first)
+    with pytest.raises(nn.OtherInput):  # though its derivative reads no input
+        tanh.backward(second, np.ones((4, 3)))
 
 
 # 3. accumulation and updates

@@ -247,7 +247,7 @@ class Layer(Module):
         """Lets go what forward has kept."""
         self.kernel: Kernel | None = None
         self.own: list[np.ndarray] = []
-        self._seen: list[np.ndarray] | None = None
+        self._seen: list[np.ndarray] = []
 
     def named(self, name: str) -> tuple[dict[str, np.ndarray], str]:
         """Where the tensor ``weight`` or ``gradWeight`` is kept, and by which key."""
@@ -292,8 +292,8 @@ class Layer(Module):
         operands = tree_leaves(args)
         results, self.own = self.kernel.run(operands)
         self.output = into(self.output, tree_unflatten(self.kernel.out_tree, results))
-        read = self.kernel.read(operands, tree_leaves(self.output), self.own) if self.guarded else None
-        self._seen = read and [np.array(value) for value in read]
+        read = self.kernel.read(operands, tree_leaves(self.output), self.own)
+        self._seen = [np.array(value) for value in (*tree_leaves(args[0]), *read)] if self.guarded else []
         return self.output
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
@@ -330,10 +330,11 @@ class Layer(Module):
         cts = [self._converted(ct) for ct in tree_leaves(gradOutput)]
         self._check_shapes("gradOutput", cts, self.kernel.results, "the output is")
         read = self.kernel.read([*leaves, *self.tensors.values()], tree_leaves(self.output), self.own)
+        now = [*tree_leaves(args[0]), *read]
         if (
             self.guarded
-            and self._seen is not None
-            and any(a.tobytes() != b.tobytes() for a, b in zip(read, self._seen, strict=True))
+            and self._seen
+            and any(a.tobytes() != b.tobytes() for a, b in zip(now, self._seen, strict=True))
         ):
             raise OtherInput(
                 f"{type(self).__name__}: backward was given an input that forward has not seen last, or its output or "
