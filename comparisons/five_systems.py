@@ -229,27 +229,32 @@ class TensorFlow1:
         with self.graph.as_default():
             self.x = symbolic.placeholder(np.float32, (BATCH, 1, 28, 28), "x")
             self.y = symbolic.placeholder(np.int32, (BATCH,), "y")
+            self.rate = symbolic.placeholder(np.float32, (), "rate")
             self.w = [symbolic.variable(w) for w in weights]
-            self.loss = loss_of(self.w, self.x, self.y)
-            forward = len(self.graph.operations)
-            self.gradients: Any = symbolic.gradients(self.loss, self.w)
-            self.derivative_nodes = len(self.graph.operations) - forward
-            descent = [w.assign_sub(RATE * g) for w, g in zip(self.w, self.gradients, strict=True)]
+            self.differentiate(symbolic.gradients)
+            descent = [w.assign_sub(self.rate * g) for w, g in zip(self.w, self.gradients, strict=True)]
             self.train = symbolic.group(*descent)
             self.session = symbolic.Session()
             self.session.run(symbolic.global_variables_initializer())
 
-    def run(self, fetches, x, y):
-        return self.session.run(fetches, {self.x: x, self.y: y})
+    def differentiate(self, gradients):
+        self.loss = loss_of(self.w, self.x, self.y)
+        forward = len(self.graph.operations)
+        self.gradients: Any = gradients(self.loss, self.w)
+        self.derivative_nodes = len(self.graph.operations) - forward
+
+    def run(self, x, y, rate):
+        feeds = {self.x: x, self.y: y, self.rate: rate}
+        return self.session.run([self.loss, self.gradients[LAST], self.train], feeds)
 
     def clear(self):
         """There is nothing to clear."""
 
     def step(self, x, y):
-        return float(self.run([self.loss, self.train], x, y)[0])
+        return float(self.run(x, y, RATE)[0])
 
     def gradient(self, x, y):
-        return np.asarray(self.run(self.gradients[LAST], x, y))
+        return np.asarray(self.run(x, y, 0.0)[1])
 
     def weights(self):
         return self.session.run(self.w)
@@ -257,14 +262,14 @@ class TensorFlow1:
     def program(self):
         return list(self.graph.operations)
 
-    def read_back(self):
+    def read_back(self, x, y):
         """The bytes of what the derivative's operations read of the others. They live within one run."""
-        return symbolic.trace([self.loss, *self.gradients]).stats().saved_bytes
+        return symbolic.trace([self.loss, *self.gradients], {self.x: x, self.y: y}).stats().saved_bytes
 
     def order_2(self, x, y):
         with self.graph.as_default():
-            second = symbolic.gradients(tnp.sum(self.gradients[LAST] ** 2), self.w[LAST])[0]
-        return np.asarray(self.run(second, x, y))
+            second: Any = symbolic.gradients(tnp.sum(self.gradients[LAST] ** 2), self.w[LAST])
+        return np.asarray(self.session.run(second[0], {self.x: x, self.y: y}))
 
 
 class Theano(TensorFlow1):
@@ -273,28 +278,21 @@ class Theano(TensorFlow1):
     def __init__(self, weights):
         self.graph = symbolic.Graph()
         with self.graph.as_default():
-            self.x = symbolic.placeholder(np.float32, (BATCH, 1, 28, 28), "x")
-            self.y = symbolic.placeholder(np.int32, (BATCH,), "y")
+            self.x, self.y, self.rate = symbolic.tensor4("x"), symbolic.ivector("y"), symbolic.scalar("rate")
             self.w = [symbolic.shared(w) for w in weights]
-            self.loss = loss_of(self.w, self.x, self.y)
-            forward = len(self.graph.operations)
-            self.gradients: Any = symbolic.grad(self.loss, self.w)
-            self.derivative_nodes = len(self.graph.operations) - forward
-            descent = [(w, w - RATE * g) for w, g in zip(self.w, self.gradients, strict=True)]
-            self.train = symbolic.function([self.x, self.y], self.loss, updates=descent)
-            self.last = symbolic.function([self.x, self.y], self.gradients[LAST])
-
-    def run(self, fetches, x, y):
-        return symbolic.function([self.x, self.y], fetches)(x, y)
-
-    def step(self, x, y):
-        return float(self.train(x, y))
-
-    def gradient(self, x, y):
-        return np.asarray(self.last(x, y))
+            self.differentiate(symbolic.grad)
+            descent = [(w, w - self.rate * g) for w, g in zip(self.w, self.gradients, strict=True)]
+            self.run = symbolic.function(
+                [self.x, self.y, self.rate], [self.loss, self.gradients[LAST]], updates=descent
+            )
 
     def weights(self):
         return [w.get_value() for w in self.w]
+
+    def order_2(self, x, y):
+        with self.graph.as_default():
+            second = symbolic.grad(tnp.sum(self.gradients[LAST] ** 2), self.w[LAST])
+        return np.asarray(symbolic.function([self.x, self.y], second)(x, y))
 
 
 SYSTEMS = {"PyTorch": PyTorch, "Torch7": Torch7, "Caffe": Caffe, "TensorFlow 1": TensorFlow1, "Theano": Theano}
@@ -328,7 +326,7 @@ class Trial:
                 self.between = held() - before
                 self.system.backward()
             else:
-                self.between = self.system.read_back()
+                self.between = self.system.read_back(x, y)
             self.losses = [self.system.step(x, y)]
             self.after = held() - before
         finally:
