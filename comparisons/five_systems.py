@@ -49,10 +49,25 @@ def network():
     )  # fmt: skip
 
 
-class PyTorch:
-    """A tape. Each forward records a graph, backward() adds to .grad."""
+class ByValue:
+    """What finds its gradients by value: forward and backward are two calls, and a derivative is no program."""
 
+    forward: Any
+    backward: Any
+    gradients: Any
     derivative_nodes = 0
+
+    def gradient(self, x, y):
+        self.forward(x, y)
+        self.backward()
+        return np.array(self.gradients()[LAST])
+
+    def order_2(self, x, y):
+        return graph.trace(lambda x: self.forward(x, y), x)
+
+
+class PyTorch(ByValue):
+    """A tape. Each forward records a graph, backward() adds to .grad."""
 
     def __init__(self, weights):
         self.net = network()
@@ -80,16 +95,14 @@ class PyTorch:
                 parameter.sub_(RATE * parameter.grad)
         return loss
 
-    def gradient(self, x, y):
-        self.forward(x, y)
-        self.backward()
-        return self.parameters[LAST].grad.numpy().copy()
+    def gradients(self):
+        return [parameter.grad.array for parameter in self.parameters]
 
     def weights(self):
         return [parameter.array for parameter in self.parameters]
 
     def program(self):
-        found, stack = {}, [self.loss.grad_fn] if hasattr(self, "loss") else []
+        found, stack = {}, [self.loss.grad_fn]
         while stack:
             node = stack.pop()
             if node is not None and node not in found:
@@ -98,19 +111,15 @@ class PyTorch:
         return list(found)
 
     def order_2(self, x, y):
-        last: Any = self.parameters[LAST]
-        first: Any
-        (first,) = tape.autograd.grad(
-            F.cross_entropy(self.net(tape.tensor(x)), tape.tensor(y)), last, create_graph=True
-        )
-        second: Any = tape.autograd.grad((first**2).sum(), last)
+        self.forward(x, y)
+        last = self.parameters[LAST]
+        first: Any = tape.autograd.grad(self.loss, last, create_graph=True)
+        second: Any = tape.autograd.grad((first[0] ** 2).sum(), last)
         return second[0].numpy()
 
 
-class Torch7:
+class Torch7(ByValue):
     """Modules, which keep their output, and a criterion."""
-
-    derivative_nodes = 0
 
     def __init__(self, weights):
         self.net, self.criterion = torch7.Sequential(), torch7.CrossEntropyCriterion()
@@ -140,19 +149,14 @@ class Torch7:
         self.net.updateParameters(RATE)
         return loss
 
-    def gradient(self, x, y):
-        self.forward(x, y)
-        self.backward()
-        return self.net.parameters()[1][LAST].copy()
+    def gradients(self):
+        return self.net.parameters()[1]
 
     def weights(self):
         return self.net.parameters()[0]
 
     def program(self):
         return [*self.net.listModules(), self.criterion]
-
-    def order_2(self, x, y):
-        return graph.trace(lambda x: self.forward(x, y), x)
 
 
 NET = """
@@ -174,10 +178,10 @@ NET = """
 """
 
 
-class Caffe:
+class Caffe(ByValue):
     """A net of layers over blobs, and a solver."""
 
-    derivative_nodes, iter_size = 0, 1
+    iter_size = 1
 
     def __init__(self, weights):
         self.net = caffe.Net(NET % (BATCH // self.iter_size))
@@ -200,19 +204,14 @@ class Caffe:
         self.net.set_input_arrays(x, y)
         return self.solver.step(1)  # which clears first
 
-    def gradient(self, x, y):
-        self.forward(x, y)
-        self.backward()
-        return self.net.learnable_params[LAST].diff.copy()
+    def gradients(self):
+        return [blob.diff for blob in self.net.learnable_params]
 
     def weights(self):
         return [blob.data for blob in self.net.learnable_params]
 
     def program(self):
         return self.net.layers
-
-    def order_2(self, x, y):
-        return graph.trace(lambda x: self.forward(x, y), x)
 
 
 class CaffeInParts(Caffe):
@@ -313,15 +312,16 @@ class Trial:
     """A system, trained on some batches: what it held around its first step, beside its weights, and what it built."""
 
     def __init__(self, kind, weights, batches):
-        if hasattr(kind, "backward"):
+        by_value = ByValue in kind.__mro__
+        if by_value:
             kind(weights).step(*batches[0])  # what compiling leaves behind is not the system's
         tracemalloc.start()
         try:
             before = held() + sum(w.nbytes for w in weights)
-            self.system = kind(weights)
+            self.system: Any = kind(weights)
             self.before = held() - before
             x, y = batches[0]
-            if hasattr(self.system, "backward"):
+            if by_value:
                 self.system.forward(x, y)
                 self.between = held() - before
                 self.system.backward()

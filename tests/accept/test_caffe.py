@@ -227,6 +227,9 @@ def test_frozen_parameters_and_what_is_below_them_get_no_diff():
     np.testing.assert_allclose(net.params["ip2"][0].diff, slope, rtol=1e-4, atol=1e-6)
     for blob in (net.params["ip2"][1], *net.params["ip1"], net.blobs["tanh"], net.blobs["ip1"]):
         assert not blob.diff.any()
+    reads = {made.name: made.kernel([net.blobs[name] for name in made.param.bottom]).reads for made in net.layers[2:]}
+    assert (reads["ip1"], reads["tanh"], reads["shown"]) == ((), (), ())  # nor is anything kept for one
+    assert reads["ip2"] == (0,)
 
 
 def test_force_backward_and_propagate_down():
@@ -280,6 +283,7 @@ def test_errors_in_caffes_words(logged):
         jax.jit(lambda x: caffe.Net(DATA).forward(data=x))(draw(4, 3))
     logged.clear()
     caffe.Net(DATA + inner_product("data", "ip") + layer("ReLU", "ip", "ip", name="relu"))
+    assert caffe.Net(DATA + layer("ReLU", "data", "data", name="relu")).outputs == ["data"]
     assert {"Creating Layer relu", "relu <- ip", "relu -> ip (in-place)", "Top shape: 4 2 (8)"} <= set(logged.messages)
 
 
@@ -477,6 +481,15 @@ def test_training_testing_and_deploying_share_weights(logged):
     assert "Ignoring source layer ip2" in logged.messages
     with says(caffe.NetError, "Cannot share param 0 weights from layer 'ip1'; shape mismatch."):
         caffe.Net(DATA + inner_product("data", "ip1", size=4)).share_trained_layers_with(made.net)
+
+
+def test_dropout_is_of_the_phase():
+    text, x = (
+        DATA + layer("Dropout", "data", "out", "dropout_param { dropout_ratio: 0.75 }"),
+        np.ones((4, 3), np.float32),
+    )
+    assert set(np.unique(caffe.Net(text).forward(data=x)["out"])) == {0, 4}
+    np.testing.assert_array_equal(caffe.Net(text, "TEST").forward(data=x)["out"], x)
 
 
 def test_data_out_of_memory():

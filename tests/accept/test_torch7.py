@@ -158,15 +158,17 @@ def test_the_trainer():
     assert len(errors) == 8
 
 
-def test_a_step_of_the_trainer_is_one_of_gradient_descent():
+def test_steps_of_the_trainer_are_gradient_descent_with_a_rate_that_decays():
     x, layer = draw(3), nn.Linear(3, 2)
-    target, before = np.zeros(2, np.float32), [tensor.copy() for tensor in layer.parameters()[0]]
+    target, expected = np.zeros(2, np.float32), [tensor.copy() for tensor in layer.parameters()[0]]
     trainer = nn.StochasticGradient(layer, nn.MSECriterion())
-    trainer.learningRate, trainer.maxIteration = 0.3, 1
+    trainer.learningRate, trainer.learningRateDecay, trainer.maxIteration = 0.3, 1.0, 2
     trainer.train([(x, target)])
-    slopes = jax.grad(lambda p: jnp.mean((p[0] @ x + p[1]) ** 2))(before)
-    for now, then, slope in zip(layer.parameters()[0], before, slopes, strict=True):
-        np.testing.assert_allclose(now, then - 0.3 * slope, rtol=1e-5)
+    for rate in (0.3, 0.15):
+        slopes = jax.grad(lambda p: jnp.mean((p[0] @ x + p[1]) ** 2))(expected)
+        expected = [tensor - rate * slope for tensor, slope in zip(expected, slopes, strict=True)]
+    for found, right in zip(layer.parameters()[0], expected, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-6)
 
 
 # 4. containers, criterions, sharing

@@ -109,6 +109,7 @@ class Layer:
         self.blobs: list[Blob] = []
         self.propagate_down: tuple[bool, ...] | None = None
         self.param_propagate_down: list[bool] = []
+        self._kernel: Kernel | None = None
         self._own: list[np.ndarray] = []
 
     def program(self) -> Program:
@@ -134,7 +135,7 @@ class Layer:
                 self.fail(f"{self.type} Layer {text.format(count)} There are {found}.")
         if not self.in_place and any(top is bottom for top in tops for bottom in bottoms):
             self.fail(f"{self.type} Layer does not allow in-place computation.")
-        if bottoms:
+        if bottoms and not self.blobs:
             for shape, filler in self.parameters(bottoms[0].shape):
                 self.blobs.append(Blob(*shape, dtype=self.dtype))
                 self.blobs[-1].fill(filler, self.rng)
@@ -155,7 +156,8 @@ class Layer:
 
     def forward(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
         """Writes the data of the tops."""
-        results, self._own = self.kernel(bottoms).run(self._operands(bottoms))
+        self._kernel = self.kernel(bottoms)
+        results, self._own = self._kernel.run(self._operands(bottoms))
         for top, result in zip(tops, results, strict=True):
             top.reshape(*result.shape)
             top.data[...] = result
@@ -168,12 +170,13 @@ class Layer:
         for i in self.labels:
             if propagate_down[i]:
                 self.fail(f"{self.type} Layer cannot backpropagate to label inputs.")
-        self.propagate_down = tuple(propagate_down)
-        kernel, operands = self.kernel(bottoms), self._operands(bottoms)
+        kernel, operands = self._kernel or self.kernel(bottoms), self._operands(bottoms)
         read = kernel.read(operands, [top.data for top in tops], self._own)
-        found = kernel.cotangents(read, [top.diff for top in tops])
-        for bottom, ct, wanted in zip(bottoms, found, propagate_down, strict=False):
-            if wanted:
+        down = [*propagate_down, *(True for _ in operands[len(bottoms) :])]
+        wanted = tuple(want and way for want, way in zip(kernel.wanted, down, strict=True))
+        found = kernel.cotangents(read, [top.diff for top in tops], wanted)
+        for bottom, ct, way in zip(bottoms, found, propagate_down, strict=False):
+            if way:
                 bottom.diff[...] = 0 if ct is None else ct
         for blob, ct in zip(self.blobs, found[len(operands) - len(self.blobs) :], strict=True):
             if ct is not None:
@@ -216,6 +219,7 @@ class MemoryData(Layer):
     """Images and labels out of memory, a batch at a time, and from the beginning again."""
 
     takes, produces = 0, 2
+    _data: tuple[np.ndarray, np.ndarray] | None = None
 
     def reshape(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
         size = self.param.memory_data_param
@@ -223,7 +227,6 @@ class MemoryData(Layer):
             self.fail("batch_size, channels, height, and width must be specified and positive in memory_data_param")
         tops[0].reshape(size.batch_size, size.channels, size.height, size.width)
         tops[1].reshape(size.batch_size)
-        self._data: tuple[np.ndarray, np.ndarray] | None = getattr(self, "_data", None)
 
     def set_arrays(self, data: Any, labels: Any) -> None:
         """Images (N, channels, height, width) and N labels; N is a multiple of the batch size."""

@@ -58,28 +58,26 @@ def insert_splits(layers: Sequence[LayerParameter]) -> list[LayerParameter]:
         for j in range(len(layer.bottom)):
             source = sources[i, j]
             if readers[source] > 1:
-                layer.bottom[j] = _split_names(layers, source)[1].format(given[source])
+                layer.bottom[j] = f"{_split_name(layers, source)}_{given[source]}"
                 given[source] += 1
         result.append(layer)
         for j, name in enumerate(layer.top):
             if readers[i, j] < 2:
                 continue
-            split, top = _split_names(layers, (i, j))
-            weights = []
+            split, weights = _split_name(layers, (i, j)), []
             if any(layer.loss_weight[j : j + 1]):  # the first copy has the weight, and no other reader
                 weights = [layer.loss_weight[j], *[0.0] * (readers[i, j] - 1)]
                 layer.loss_weight[j] = 0.0
                 given[i, j] += 1
-            tops = [top.format(k) for k in range(readers[i, j])]
+            tops = [f"{split}_{k}" for k in range(readers[i, j])]
             result.append(LayerParameter(split, "Split", [name], tops, loss_weight=weights))
     return result
 
 
-def _split_names(layers: Sequence[LayerParameter], source: tuple[int, int]) -> tuple[str, str]:
-    """What the Split after a top is called, and its tops."""
-    i, j = source
-    name = f"{layers[i].top[j]}_{layers[i].name}_{j}_split"
-    return name, name + "_{}"
+def _split_name(layers: Sequence[LayerParameter], top: tuple[int, int]) -> str:
+    """What the Split after a layer's top is called."""
+    i, j = top
+    return f"{layers[i].top[j]}_{layers[i].name}_{j}_split"
 
 
 class Net:
@@ -124,9 +122,13 @@ class Net:
         layers = [self._with_loss_weight(layer) for layer in layers]
         for i, layer in enumerate(insert_splits(layers)):
             self._append(layer, seed + i)
-        read = {name for layer in self.layers for name in layer.param.bottom}
         self.inputs = [name for layer in self.layers if isinstance(layer, Input) for name in layer.param.top]
-        self.outputs = [name for name in self.blobs if name not in read]
+        available: dict[str, None] = {}
+        for layer in self.layers:
+            for name in layer.param.bottom:
+                available.pop(name, None)
+            available.update(dict.fromkeys(layer.param.top))
+        self.outputs = list(available)
         self.layer_need_backward, self.bottom_need_backward = self._need_backward(param.force_backward)
         for name in self.outputs:
             log.info("This network produces output %s", name)
