@@ -20,7 +20,7 @@ TINY = {
 }
 ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
 NAMES = sorted(declaration.name for declaration in program.find())
-EXPERIMENTS = ("finetune_resnet18", "gpt_text", "zero_grad")  # which have no timed program
+EXPERIMENTS = ("finetune_resnet18", "five_systems", "gpt_text", "zero_grad")  # which have no timed program
 
 
 @pytest.fixture(scope="module")
@@ -301,3 +301,34 @@ def test_freezing_is_seen_by_both_engines(engines, load, monkeypatch):
     assert "bit for bit what they were" in found[Observation][0].text
     head, everything, used = column(of_graph, "after the passes")
     assert used <= head < everything
+
+
+@pytest.mark.slow
+def test_five_systems_train_alike_and_differ_in_what_they_keep(engines, load):
+    pytest.importorskip("sklearn")
+    found = explore("five_systems", load("five_systems", BATCH=2, QUICK_STEPS=2), only(engines, "tape", "graph"))
+    _, step, weights = found[Table]
+    names = column(step, "system")
+    assert names == column(weights, "system") == ["PyTorch", "Torch7", "Caffe", "TensorFlow 1", "Theano"]
+    assert max(column(weights, "after 1 step")) < 20  # ulp
+    np.testing.assert_allclose(column(weights, "last loss"), column(weights, "last loss")[0], rtol=1e-5)
+    assert [count > 0 for count in column(step, "built anew")] == [True, False, False, False, False]
+    assert [count > 0 for count in column(step, "derivative")] == [False, False, False, True, True]
+    assert column(step, "2nd gradient") == pytest.approx([2, 2, 2, 1, 1], rel=1e-4)
+    assert column(step, "order 2") == ["yes", "no", "no", "yes", "yes"]
+    before, between, after = (
+        dict(zip(names, column(step, when), strict=True)) for when in ("held before", "between", "after")
+    )
+    gradients = sum(w.nbytes for w in map(np.asarray, network_weights())) / 2**10
+    assert before["PyTorch"] == pytest.approx(0, abs=1)
+    assert after["PyTorch"] == pytest.approx(gradients, rel=0.01)  # what .grad holds; the saved values are gone
+    assert before["Torch7"] == pytest.approx(gradients, rel=0.01)
+    assert before["Torch7"] < between["Torch7"] < after["Torch7"]
+    assert before["Caffe"] < between["Caffe"] < after["Caffe"]
+    assert max(after["TensorFlow 1"], after["Theano"]) < 1
+    assert "cleared with PyTorch, Torch7, Caffe." in found[Observation][0].text
+    assert "a layer was given a traced array" in found[Observation][1].text
+
+
+def network_weights():
+    return [parameter.array for parameter in sys.modules["twograd_comparison_five_systems"].network().parameters()]

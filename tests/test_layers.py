@@ -46,11 +46,12 @@ ALLOWED = {
     "saving": {"_files"},
     "models": {"nn", "tape"},
     "data": {"tape"},
+    "fronts": {"errors", "rules", "graph", "nn"},
     "compare": {
         *("_compat", "_console", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data", "pictures"),
     },
-    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy"},
+    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy", "fronts"},
     "cli": {"compare", "lore", "exit_codes"},
     "__main__": {"cli"},
 }

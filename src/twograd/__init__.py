@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _SUBMODULES = frozenset(
-    {"compare", "data", "deploy", "graph", "lax", "models", "nn", "numpy", "optim", "rules", "saving", "tape"}
+    {"compare", "data", "deploy", "fronts", "graph", "lax", "models", "nn", "numpy", "optim", "rules", "saving", "tape"}
 )
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import twograd.numpy as tnp
 import twograd.tape as torch
 from twograd import graph
-from twograd.errors import FREED, DisconnectedInput, ParseError
+from twograd.errors import FREED, DisconnectedInput
+from twograd.fronts import caffe, torch7
 from twograd.graph import symbolic
 from twograd.lore.dictionary import Entry
 
@@ -1221,18 +1222,17 @@ enter(
 
 # --- Caffe ------------------------------------------------------------------------------------------------------------
 
-NET = """net { lambda ; data:f32[]. let
-    ip:f32[] = sin data
-    loss:f32[] = neg ip
-  in (loss,) }"""
+DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 } } }'
+ABOVE = 'layer { name: "above" type: "TanH" bottom: "%s" top: "%s" }'
+SECOND = 'layer { name: "second" type: "AbsVal" bottom: "%s" top: "%s" }'
 
 
 def unknown_blob():
-    graph.parse(NET.replace("neg ip", "neg conv"))
+    caffe.Net(DATA + ABOVE % ("dada", "above"))
 
 
 def known_blob():
-    return graph.parse(NET).run(np.float32(1))
+    return caffe.Net(DATA + ABOVE % ("data", "above")).forward(data=[[1, 2, 3]])["above"]
 
 
 enter(
@@ -1242,25 +1242,19 @@ enter(
     "A layer reads a blob that no layer above it makes: a misspelt name, a layer that the phase leaves out, or one "
     "that stands below. A net is a list and is not sorted.",
     unknown_blob,
-    ParseError,
+    ValueError,
     known_blob,
     "Correct the name, or move the layer that makes the blob above.",
-    here="no value is called",
-    likeness="a program as text is read here too, in order, each name from above",
 )
 
 
-def value_from_two_sources():
-    with symbolic.Graph().as_default():
-        v = symbolic.shared(1.0, name="v")
-        symbolic.function([], [], updates=[(v, v + 1), (v, v * 2)])
+def blob_from_two_layers():
+    caffe.Net(DATA + ABOVE % ("data", "above") + SECOND % ("data", "above"))
 
 
-def value_from_one_source():
-    with symbolic.Graph().as_default():
-        v = symbolic.shared(1.0, name="v")
-        symbolic.function([], [], updates=[(v, (v + 1) * 2)])()
-        return v.get_value()
+def blob_from_one_layer():
+    net = caffe.Net(DATA + ABOVE % ("data", "above") + SECOND % ("data", "second"))
+    return net.forward(data=[[1, 2, 3]])["second"]
 
 
 enter(
@@ -1268,29 +1262,21 @@ enter(
     "Caffe",
     ("Top blob '<blob>' produced by multiple sources.",),
     "Two layers name the same top, and the second does not name it as its bottom: that would not be in place but a "
-    "second source.",
-    value_from_two_sources,
+    "second source. It happens, too, to a layer in place whose bottom another layer reads as well: a Split is put in "
+    "between, and the bottom has another name then.",
+    blob_from_two_layers,
     ValueError,
-    value_from_one_source,
+    blob_from_one_layer,
     "Give each layer's top its own name.",
-    here="a variable is updated twice",
-    likeness="values of a program have one source each by construction here; a variable's next value may have one too",
 )
 
 
 def in_place_layer():
-    bottom = torch.tensor([0.5, -1.0], requires_grad=True)
-    top = bottom.sigmoid()
-    top.relu_()
-    top.sum().backward()
+    caffe.Net(DATA + SECOND % ("data", "data"))
 
 
 def out_of_place_layer():
-    bottom = torch.tensor([0.5, -1.0], requires_grad=True)
-    top = bottom.sigmoid()
-    top = top.relu()
-    top.sum().backward()
-    return bottom.grad
+    return caffe.Net(DATA + SECOND % ("data", "second")).forward(data=[[-1, 2, 3]])["second"]
 
 
 enter(
@@ -1301,30 +1287,39 @@ enter(
     "whether the layer below reads its own top on the way back, and then the gradient is wrong without an error (see "
     "`twograd museum caffe-in-place`).",
     in_place_layer,
-    RuntimeError,
+    ValueError,
     out_of_place_layer,
     "Another name for the top.",
     ("BVLC/caffe#2015", "BVLC/caffe#2853", "BVLC/caffe#4388", "NVIDIA/caffe#230"),
-    here="modified by an inplace operation",
-    likeness="what was saved is known per op here, so the change itself is legal and its use is not",
 )
 
 # --- Torch7 -----------------------------------------------------------------------------------------------------------
+
+
+def share_weights_alone():
+    first = torch7.Linear(2, 2)
+    torch7.Sequential().add(first).add(first.clone("weight", "bias")).getParameters()
+
+
+def share_weights_and_gradients():
+    first = torch7.Linear(2, 2)
+    net = torch7.Sequential().add(first).add(first.clone("weight", "bias", "gradWeight", "gradBias"))
+    return len(net.getParameters()[0])
+
 
 enter(
     "misaligned",
     "Torch7",
     ("check that you are sharing parameters and gradParameters", "misaligned parameter at <i>"),
-    "getParameters() makes all weights views of one flat vector, by moving their storages. It can do so once, and only "
-    "where each weight is one run of its storage and shares its gradient as it shares its values; a second call moves "
-    "them again, and what was shared before is not any more.",
-    flat_view_of_a_transpose,
-    RuntimeError,
-    flat_copy_of_a_transpose,
-    "Call it once, after sharing and after moving to the device.",
+    "getParameters() makes all weights views of one flat vector, by moving their storages, and all gradients views of "
+    "another. Each weight must stand in the one where its gradient stands in the other, so modules that share weights "
+    "have to share their gradients, too. A second call moves them again, and what the first returned is not theirs "
+    "any more.",
+    share_weights_alone,
+    AssertionError,
+    share_weights_and_gradients,
+    "Share both, and call it once, after sharing and after moving to the device.",
     ("torch/nn#422",),
-    here="view size is not compatible",
-    likeness="a flat view exists only of what lies in one run; weights here are a tree, and flattened by a copy",
 )
 
 # --- JAX --------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 What flows in: nothing. What flows out: for each exhibit the number that the real system gives, the right one, and what
 each check says. Read :class:`Exhibit`, then any exhibit. Each system is emulated by the smallest program which
 makes the same mistake for the same reason, and is labelled as an emulation; where the real one is installed, the tests
-hold the emulation to it.
+hold the emulation to it. Caffe's and Torch7's are the nets and modules of ``twograd.fronts``.
 
 The right number of each exhibit comes from central differences in float64, which share no code with any of this.
 """
@@ -14,7 +14,7 @@ The right number of each exhibit comes from central differences in float64, whic
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import numpy as np
 
 import twograd.tape as torch
 from twograd import graph
+from twograd.fronts import caffe, torch7
 
 EXHIBITS: list["Exhibit"] = []
 STEP = 1e-5
@@ -78,7 +79,11 @@ def agree(gradient: Any, f: Callable[[np.ndarray], Any], x: Any) -> None:
     """Raises Disagreement where ``gradient`` is not that of ``f`` at ``x`` by differences: what a gradcheck does."""
     expected = differences(f, x)
     if not np.allclose(gradient, expected, rtol=TOLERANCE, atol=TOLERANCE):
-        raise Disagreement(f"got {np.round(gradient, 4).tolist()}, differences give {np.round(expected, 4).tolist()}")
+        raise Disagreement(f"got {rounded(gradient)}, differences give {rounded(expected)}")
+
+
+def rounded(value: Any) -> str:
+    return str(np.round(np.asarray(value, np.float64), 4).tolist())
 
 
 def sigmoid(x: Any) -> Any:
@@ -95,14 +100,18 @@ def caffe_net(x: np.ndarray) -> np.ndarray:
     return sigmoid(x) ** 2
 
 
-def caffe_backward(x: np.ndarray, in_place: bool) -> np.ndarray:
-    """Two layers over blobs. Sigmoid's backward reads its top, where the next layer has written if it is in place."""
-    blob = sigmoid(x)
-    kept = blob.copy()  # the squaring layer keeps its own bottom, as Caffe's in-place layers do
-    top = blob if in_place else np.empty_like(blob)
-    np.square(blob, out=top)
-    diff = 2 * kept * np.ones_like(x)
-    return diff * blob * (1 - blob)  # the blob is sigmoid's top no more
+def caffe_backward(x: np.ndarray, checks: Literal["on", "off"] = "off") -> np.ndarray:
+    """Sigmoid's backward reads its top, where the next layer has written, since it is in place."""
+    text = """
+        force_backward: true
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 } } }
+        layer { name: "sigmoid" type: "Sigmoid" bottom: "x" top: "y" }
+        layer { name: "square" type: "Power" bottom: "y" top: "y" loss_weight: 1 power_param { power: 2 } }
+    """
+    net = caffe.Net(text, checks=checks)
+    net.forward(x=x)
+    net.backward()
+    return net.blobs["x"].diff
 
 
 def caffe_version_counter() -> None:
@@ -121,11 +130,12 @@ EXHIBITS.append(
         "on the way back is not checked. ReLU over a convolution is fine, over a layer whose derivative is computed "
         "from its top it is not.",
         caffe_backward,
-        lambda: caffe_backward(BOTTOM, in_place=True),
+        lambda: caffe_backward(BOTTOM),
         lambda: differences(caffe_net, BOTTOM),
         {
+            "what the rules read (a net with checks)": lambda: caffe_backward(BOTTOM, checks="on"),
             "version counter (the tape)": caffe_version_counter,
-            "gradcheck": lambda: agree(caffe_backward(BOTTOM, in_place=True), caffe_net, BOTTOM),
+            "gradcheck": lambda: agree(caffe_backward(BOTTOM), caffe_net, BOTTOM),
         },
         ("BVLC/caffe#2015", "BVLC/caffe#2853", "BVLC/caffe#4388"),
     )
@@ -134,28 +144,12 @@ EXHIBITS.append(
 # --- Torch7: backward with another input than forward's ---------------------------------------------------------------
 
 
-class TorchSigmoid:
-    """nn.Sigmoid of Torch7: one output buffer, which updateGradInput reads."""
-
-    def __init__(self, guarded: bool = False):
-        self.guarded = guarded
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self.seen, self.output = x, sigmoid(x)
-        return self.output
-
-    def backward(self, x: np.ndarray, grad_output: np.ndarray) -> np.ndarray:
-        if self.guarded and x is not self.seen:
-            raise ValueError("backward was given another input than forward has seen last")
-        return grad_output * self.output * (1 - self.output)
-
-
 FIRST, SECOND = np.array([2.0, -1.0]), np.array([0.0, 0.0])
 
 
 def torch7_backward(guarded: bool) -> np.ndarray:
     """One module used for two inputs, as in a siamese network: both forward, then backward of the first."""
-    module = TorchSigmoid(guarded)
+    module = torch7.Sigmoid().guard(guarded)  # its updateGradInput reads its output
     module.forward(FIRST)
     module.forward(SECOND)
     return module.backward(FIRST, np.ones(2))
@@ -169,7 +163,7 @@ EXHIBITS.append(
         "A module keeps the state of its last forward, and backward trusts that it belongs to the input it is given. "
         "A module used twice before backward gives the derivative at the wrong point. A tape makes a node per call, "
         "with its own saved values, so there the mistake cannot be written.",
-        TorchSigmoid,
+        torch7_backward,
         lambda: torch7_backward(guarded=False),
         lambda: differences(sigmoid, FIRST),
         {
@@ -371,16 +365,16 @@ EXHIBITS.append(
 # --- Torch7: shared gradients are added twice -------------------------------------------------------------------------
 
 
-def shared_update(shared_twice: bool) -> np.ndarray:
-    """What two modules that share weight and gradWeight add up for one use each of w: (w + 2 w) at w = 1."""
-    grad_weight = np.zeros(1)
-    for slope in (1.0, 2.0):
-        grad_weight += slope
-    params = [grad_weight, grad_weight] if shared_twice else [grad_weight]
-    step = np.zeros(1)
-    for gradient in params:  # updateParameters goes through the list of modules
-        step += gradient
-    return step
+def shared_update() -> np.ndarray:
+    """What updateParameters(1) takes off a weight that two modules share, used once with 1 and once with 2."""
+    first = torch7.Linear(1, 1, bias=False)
+    net = torch7.ParallelTable().add(first).add(first.clone("weight", "gradWeight"))
+    inputs, ones = [np.array([1.0]), np.array([2.0])], [np.ones(1), np.ones(1)]
+    net.forward(inputs)
+    net.backward(inputs, ones)
+    before = first.weight.copy()
+    net.updateParameters(1)  # goes through the list of modules, and finds the summed gradient in each
+    return (before - first.weight).reshape(1)
 
 
 EXHIBITS.append(
@@ -391,9 +385,9 @@ EXHIBITS.append(
         "parameters() listed a weight that two modules share twice, and the summed gradient was applied twice. A tree "
         "of parameters keyed by the Tensor itself has it once.",
         shared_update,
-        lambda: shared_update(shared_twice=True),
+        shared_update,
         lambda: differences(lambda w: w + 2 * w, np.ones(1)),
-        {"gradcheck of the whole step": lambda: agree(shared_update(True), lambda w: w + 2 * w, np.ones(1))},
+        {"gradcheck of the whole step": lambda: agree(shared_update(), lambda w: w + 2 * w, np.ones(1))},
         ("torch/nn#422",),
     )
 )
