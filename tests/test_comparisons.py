@@ -20,7 +20,7 @@ TINY = {
 }
 ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
 NAMES = sorted(declaration.name for declaration in program.find())
-EXPERIMENTS = ("finetune_resnet18", "gpt_text", "zero_grad")  # which have no timed program
+EXPERIMENTS = ("finetune_resnet18", "gpt_text", "memory", "rnn_unroll", "zero_grad")  # which have no timed program
 
 
 @pytest.fixture(scope="module")
@@ -301,3 +301,30 @@ def test_freezing_is_seen_by_both_engines(engines, load, monkeypatch):
     assert "bit for bit what they were" in found[Observation][0].text
     head, everything, used = column(of_graph, "after the passes")
     assert used <= head < everything
+
+
+# --- memory, sequences, deploying -------------------------------------------------------------------------------------
+
+
+def test_memory_grows_as_the_square_root_with_checkpoints(engines, load):
+    comparison = load("memory", QUICK_DEPTHS=(4, 16, 36), BATCH=512, WIDTH=4)
+    found = explore("memory", comparison, only(engines, "tape", "graph"), min_time=0.0, min_rounds=1)
+    power = sys.modules["twograd_comparison_memory"].power
+    (table,) = found[Table]
+    kept = {(way, blocks): size for blocks, way, size, *_ in table.rows}
+    powers = {way: power((4, 16, 36), kept, way) for way in ("tape", "tape, checkpoint", "graph")}
+    assert powers["tape"] == pytest.approx(1, abs=0.05)
+    assert powers["graph"] == pytest.approx(1, abs=0.05)
+    assert powers["tape, checkpoint"] == pytest.approx(0.5, abs=0.1)
+    assert kept["graph, remat", 36] <= 2 * 6 * 512 * 4 * 4 / 1e3  # twice the root, in arrays of float32
+    assert max(column(table, "gradient: furthest")) < 1e-5
+    *_, events = found[Curves]
+    plain, checkpointed = (series.y for series in events.series)
+    assert max(checkpointed) < max(plain) / 2
+    assert plain[-1] == checkpointed[-1] == 0
+
+
+def test_power_is_fitted_beside_a_constant(load):
+    load("memory")
+    power = sys.modules["twograd_comparison_memory"].power
+    assert power((1, 4, 9), {("x", n): 7 + 3 * n**0.5 for n in (1, 4, 9)}, "x") == pytest.approx(0.5)
