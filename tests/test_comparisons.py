@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from twograd import data
+from twograd import data, nn
 from twograd.compare import Curves, Listing, Observation, Table, program, runner
 from twograd.compare.engines import create
 from twograd.compare.results import CaseResult, Measurement, Row, Settings
@@ -322,6 +322,23 @@ def test_memory_grows_as_the_square_root_with_checkpoints(engines, load):
     plain, checkpointed = (series.y for series in events.series)
     assert max(checkpointed) < max(plain) / 2
     assert plain[-1] == checkpointed[-1] == 0
+
+
+def test_rnn_unroll_computes_the_same_in_every_way(engines, load):
+    small = {"CELLS": {"LSTM": nn.RNNCell}, "LAYERS": {"LSTM": nn.RNN}}  # which compile faster, and have the same face
+    lines = {"count": 5, "longest": 4}
+    comparison = load("rnn_unroll", QUICK_STEPS=(2, 3), QUICK_LINES=lines, **small)
+    found = explore("rnn_unroll", comparison, only(engines, "tape", "graph"), min_time=0.0, min_rounds=1)
+    against_length, lengths = found[Table]
+    assert column(against_length, "T") == [2, 2, 2, 3, 3, 3]
+    assert max(column(against_length, "gradient: furthest from tape, loop")) < 1e-5
+    distinct = int(lengths.title.split("(")[1].split()[0])
+    by_way = {row[0]: row[1:] for row in lengths.rows}
+    assert by_way["graph, scan"][0] == distinct > 1
+    assert by_way["graph, scan, padded"][0] == 1
+    assert {row[2] for row in by_way.values()} == {0}
+    assert [len(curves.series) for curves in found[Curves]] == [3, 3, 3]
+    assert "changes no loss by more than 0.0e+00" in found[Observation][-1].text
 
 
 def test_power_is_fitted_beside_a_constant(load):
