@@ -20,7 +20,14 @@ TINY = {
 }
 ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
 NAMES = sorted(declaration.name for declaration in program.find())
-EXPERIMENTS = ("finetune_resnet18", "gpt_text", "memory", "rnn_unroll", "zero_grad")  # which have no timed program
+EXPERIMENTS = (
+    "deploy",
+    "finetune_resnet18",
+    "gpt_text",
+    "memory",
+    "rnn_unroll",
+    "zero_grad",
+)  # which have no timed program
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +311,25 @@ def test_freezing_is_seen_by_both_engines(engines, load, monkeypatch):
 
 
 # --- memory, sequences, deploying -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_deploy_strips_what_training_needed(engines, load):
+    pytest.importorskip("sklearn")
+    comparison = load("deploy", QUICK_STEPS=30, WIDTH=16)
+    found = explore("deploy", comparison, only(engines, "tape", "graph"), min_time=0.0, min_rounds=1)
+    graphs, removed, corners = found[Table]
+    assert column(graphs, "graph") == ["trained", "stripped", "frozen", "elsewhere"]
+    trained, stripped, frozen, elsewhere = column(graphs, "equations")
+    assert trained > 5 * stripped
+    assert stripped >= frozen == elsewhere
+    assert max(column(graphs, "scores: furthest from the trained graph's")) == 0
+    assert set(column(removed, "why")) == {"gradient", "optimiser update", "loss", "dropout and random bits"}
+    assert column(corners, "nodes of the derivative")[0] == column(corners, "stripped as gradient")[0] > 10
+    assert column(corners, "nodes of the derivative")[1:] == column(corners, "stripped as gradient")[1:] == [0, 0]
+    texts = " ".join(f.text for f in found[Observation])
+    assert "are 0 units in the last place from those of the frozen graph" in texts
+    assert "of twograd, twograd, twograd._trees and twograd.deploy" in texts
 
 
 def test_memory_grows_as_the_square_root_with_checkpoints(engines, load):
