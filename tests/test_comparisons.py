@@ -20,14 +20,8 @@ TINY = {
 }
 ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
 NAMES = sorted(declaration.name for declaration in program.find())
-EXPERIMENTS = (
-    "deploy",
-    "finetune_resnet18",
-    "gpt_text",
-    "memory",
-    "rnn_unroll",
-    "zero_grad",
-)  # which have no timed program
+# which have no timed program
+EXPERIMENTS = ("deploy", "finetune_resnet18", "gpt_text", "memory", "rnn_unroll", "tree_lstm", "zero_grad")
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +359,30 @@ def test_rnn_unroll_computes_the_same_in_every_way(engines, load):
     assert {row[2] for row in by_way.values()} == {0}
     assert [len(curves.series) for curves in found[Curves]] == [3, 3, 3]
     assert "changes no loss by more than 0.0e+00" in found[Observation][-1].text
+
+
+def test_tree_lstm_learns_alike_from_trees_and_from_padding(engines, load):
+    count = {"tape": 4, "graph, retraced": 1, "graph, cached": 2, "graph, padded": 4}
+    small = {"WIDTH": 4, "BATCH": 2, "LONGEST": 3, "TEST": 16, "QUICK_STEPS": 4, "QUICK_EXAMPLES": count}
+    found = explore("tree_lstm", load("tree_lstm", **small), only(engines, "tape", "graph"))
+    _, examples, trained = found[Table]
+    compiled = dict(zip(column(examples, "way"), column(examples, "compilations"), strict=True))
+    assert compiled.pop("tape") > 20
+    assert compiled["graph, retraced"] == compiled["graph, padded"] == 1
+    assert 1 <= compiled["graph, cached"] <= 2  # as many as there are structures
+    seconds, _, apart = found[Curves]
+    assert [list(series.x) for series in seconds.series] == [[1, 2, 3, 4], [1], [1, 2], [2, 4]]
+    assert max(apart.series[0].y) < 100
+    assert column(trained, "right")[0] == column(trained, "right")[1]
+
+
+def test_padded_trees_are_numbered_children_first(load):
+    load("tree_lstm", LONGEST=4)
+    padded = sys.modules["twograd_comparison_tree_lstm"].padded
+    words, children, roots = padded([((7, 8), 9), 5])
+    assert words.tolist() == [[7, 8, 9, 0], [5, 0, 0, 0]]
+    assert children[0].tolist() == [[0, 1], [4, 2], [0, 0]]
+    assert roots.tolist() == [5, 0]
 
 
 def test_power_is_fitted_beside_a_constant(load):
