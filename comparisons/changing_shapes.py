@@ -5,13 +5,10 @@ once for a whole graph, and once for every op of a tape. Padding every sentence 
 added, leaves few lengths; what it costs is arithmetic on padding.
 """
 
-import time
-
-import jax
 import numpy as np
 
 from twograd.compare import Comparison, Curves, Observation, Series, Table, grid
-from twograd.compare.compilations import compilations
+from twograd.compare.compilations import two_passes
 from twograd.compare.units import duration
 
 FEATURES, HIDDEN = 16, 32
@@ -46,20 +43,6 @@ def sentences(rng, lengths, distinct, count):
     return [(rng.standard_normal((length, FEATURES)), np.ones(length)) for length in order]
 
 
-def walk(engine, program, layers, stream):
-    """Gradients over a stream, twice, from empty caches: compilations and seconds of each pass, and the losses."""
-    layers, stream = engine.arrays(layers), [engine.arrays(sentence) for sentence in stream]
-    engine.value_and_grad(program)(layers, *stream[0])  # what an engine does once per process is not counted
-    jax.clear_caches()
-    value_and_grad, passes = engine.value_and_grad(program), []
-    for _ in range(2):
-        with compilations() as found:
-            start = time.perf_counter()
-            losses = [float(engine.numpy(value_and_grad(layers, *sentence))[0]) for sentence in stream]
-            passes += [found.count, time.perf_counter() - start]
-    return passes, np.array(losses)
-
-
 def experiment(context):
     count, longest, numbers = (QUICK_STREAMS if context.quick else STREAMS).values()
     names = [name for name in ("tape", "graph", "jax-jit", "torch") if name in context.engines]
@@ -75,8 +58,8 @@ def experiment(context):
     for name in names:
         program = context.program(name)
         for number, stream in streams.items():
-            results[name, number], losses[name] = walk(context.engines[name], program, layers, stream)
-        results[name, "padded"], cured_losses = walk(context.engines[name], program, layers, cured)
+            results[name, number], losses[name] = two_passes(context.engines[name], program, layers, stream)
+        results[name, "padded"], cured_losses = two_passes(context.engines[name], program, layers, cured)
         losses[name] = float(np.max(np.abs(cured_losses / losses[name] - 1)))
 
     yield Table(

@@ -9,11 +9,14 @@ digits of MNIST, framed to 32 x 32, with one channel.
 import numpy as np
 
 from twograd import data
-from twograd.compare import Comparison, Curves, Observation, Series, Table, grid
+from twograd.compare import Comparison, Observation, Table, grid
+from twograd.compare.training import between, loss_curves
 
 TEST = 1000  # images held out, drawn at random
 BATCH, RATE, MOMENTUM = 32, 0.03, 0.9
 STEPS, QUICK_STEPS = 1000, 150
+TRAINED = ("graph", "tape", "jax-jit", "torch")  # the first is what the others are held against
+QUICK_TRAINED = TRAINED[:2]
 
 
 def initial_weights(rng, channels):
@@ -64,12 +67,12 @@ def train(context, engine, digits, steps):
         rows = order.choice(len(digits), BATCH, replace=False)
         batch = engine.arrays(context.cast((framed(digits.images[rows]), digits.labels[rows])))
         value, gradient = engine.numpy(value_and_grad(engine.arrays(layers), *batch))
-        losses.append(float(value))
+        losses.append(value)
         for name, layer in layers.items():
             for key in layer:
                 velocity[name][key] = velocity[name][key] * np.float32(MOMENTUM) + gradient[name][key]
                 layer[key] = layer[key] - np.float32(RATE) * velocity[name][key]
-    return losses, layers
+    return np.array(losses), layers
 
 
 def experiment(context):
@@ -84,16 +87,15 @@ def experiment(context):
     steps = QUICK_STEPS if context.quick else STEPS
     yield Table("The data", ["what", "which"], [[key, value] for key, value in digits.about().items()])
 
-    rows, curves = [], []
-    for name in ("tape", "graph") if context.quick else ("tape", "graph", "jax-jit", "torch"):
+    rows, losses = [], {}
+    for name in QUICK_TRAINED if context.quick else TRAINED:
         if name in context.engines:
             engine = context.engines[name]
-            losses, layers = train(context, engine, learn, steps)
+            losses[name], layers = train(context, engine, learn, steps)
             images = engine.arrays(context.cast(framed(held_out.images)))
             guesses = engine.numpy(scores(engine.ops, engine.arrays(layers), images)).argmax(axis=1)
             right = int((guesses == held_out.labels).sum())
-            rows.append([name, losses[0], losses[-1], right, 100 * right / TEST])
-            curves.append(Series(name, list(range(1, steps + 1)), losses, engine=name))
+            rows.append([name, float(losses[name][0]), float(losses[name][-1]), right, 100 * right / TEST])
     yield Table(
         f"{steps} steps of training",
         ["engine", "first loss", "last loss", "right", "test accuracy"],
@@ -104,15 +106,13 @@ def experiment(context):
             f"the {TEST} test images are drawn at random and never trained on."
         ),
     )
-    yield Curves("The loss of each batch", "step", "cross-entropy", curves, y_scale="log")
     if rows:
-        worst, best = min(row[-1] for row in rows), max(row[-1] for row in rows)
-        accuracy = f"{worst:.1f} %" if worst == best else f"{worst:.1f} to {best:.1f} %"
         yield Observation(
-            f"After {steps} steps from the same weights and over the same batches, the network recognises {accuracy} "
-            f"of {TEST} digits that were never trained on, whichever of {len(rows)} engines computed the gradients; "
-            f"guessing would give 10 %."
+            f"After {steps} steps from the same weights and over the same batches, the network recognises "
+            f"{between(row[3] / TEST for row in rows)} of {TEST} digits that were never trained on, whichever of "
+            f"{len(rows)} engines computed the gradients; guessing would give 10 %."
         )
+        yield from loss_curves(losses)
 
 
 comparison = Comparison(

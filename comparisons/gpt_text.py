@@ -10,13 +10,16 @@ import numpy as np
 
 import twograd
 from twograd import data, graph, models, nn, tape
-from twograd.compare import Comparison, Curves, Listing, Observation, Series, Table
+from twograd.compare import Comparison, Listing, Observation, Table
+from twograd.compare.training import between, loss_curves
+from twograd.compare.units import listed
 from twograd.nn import functional as F
 
 BATCH, LENGTH, WIDTH, HEADS, LAYERS = 16, 64, 64, 4, 2
 QUICK = {"batch": 8, "length": 32, "width": 32, "heads": 2, "layers": 1}
 FULL = {"batch": BATCH, "length": LENGTH, "width": WIDTH, "heads": HEADS, "layers": LAYERS}
-STEPS, QUICK_STEPS = 400, 60
+STEPS, QUICK_STEPS = 400, 80
+HELD_OUT, TEST = 50_000, 16  # the last characters of the text, and how many batches are drawn from them
 RATE = 3e-3
 
 
@@ -26,7 +29,7 @@ def network(text, sizes, seed):
 
 
 def by_tape(net):
-    """A step of the tape: ``step(codes, following)`` is its loss."""
+    """A step of the tape, ``step(codes, following)``, which returns its loss; and a function for the parameters."""
     optimizer = twograd.optim.AdamW(net.parameters(), lr=RATE)
 
     def step(codes, following):
@@ -35,9 +38,9 @@ def by_tape(net):
         loss = F.cross_entropy(scores.flatten(0, 1), tape.tensor(following).flatten())
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.numpy(force=True)
 
-    return step
+    return step, lambda: {name: parameter.array for name, parameter in net.named_parameters()}
 
 
 def by_graph(net, grad=graph.value_and_grad):
@@ -59,12 +62,18 @@ def by_graph(net, grad=graph.value_and_grad):
     def step(codes, following):
         nonlocal params, state
         params, state, value = update(params, state, codes, following)
-        return float(value)
+        return np.asarray(value)
 
-    return step
+    return step, lambda: params
 
 
-MAKE = {"tape": by_tape, "graph": by_graph, "jax-jit": lambda net: by_graph(net, jax.value_and_grad)}
+def share_foreseen(net, params, batches):
+    """How often the most likely next character is the one that follows."""
+    net.load_state_dict(params)
+    return float(np.mean([(net(tape.tensor(x)).numpy(force=True).argmax(axis=-1) == y).mean() for x, y in batches]))
+
+
+MAKE = {"graph": by_graph, "tape": by_tape, "jax-jit": lambda net: by_graph(net, jax.value_and_grad)}
 
 
 def experiment(context):
@@ -74,65 +83,56 @@ def experiment(context):
         yield Observation(f"Nothing was trained: {missing}.")
         return
     text, sizes = data.pydoc(), QUICK if context.quick else FULL
+    learn, held_out = text.split(HELD_OUT)
     steps, seed = QUICK_STEPS if context.quick else STEPS, context.settings.seed
     names = [name for name in MAKE if name in context.engines and not (context.quick and name == "jax-jit")]
     yield Table("The data", ["what", "which"], [[key, value] for key, value in text.about().items()])
 
-    drawn = text.batches(sizes["batch"], sizes["length"], seed)
+    drawn = learn.batches(sizes["batch"], sizes["length"], seed)
     batches = [next(drawn) for _ in range(steps)]
-    running = {name: MAKE[name](network(text, sizes, seed)) for name in names}
-    losses = {name: [step(*batch) for batch in batches] for name, step in running.items()}
+    drawn = held_out.batches(sizes["batch"], sizes["length"], seed)
+    test = [next(drawn) for _ in range(TEST)]
+    losses, running, rows = {}, {}, []
+    for name in names:
+        context.tell(f"{name}, training")
+        net = network(text, sizes, seed)
+        running[name], params = MAKE[name](net)
+        losses[name] = np.array([running[name](*batch) for batch in batches])
+        shown = [float(losses[name][0]), float(losses[name][-10:].mean()), share_foreseen(net, params(), test)]
+        rows.append([name, *shown])
+    context.tell("timing")
     times = context.measure({name: lambda step=step: step(*batches[0]) for name, step in running.items()})
-
-    tokens = sizes["batch"] * sizes["length"]
-    rows = [
-        [
-            name,
-            losses[name][0],
-            float(np.mean(losses[name][-10:])),
-            times[name].median * 1e3,
-            tokens / times[name].median,
-        ]
-        for name in names
-    ]
-    count = sum(parameter.array.size for parameter in network(text, sizes, seed).parameters())
+    tokens, count = sizes["batch"] * sizes["length"], sum(p.array.size for p in network(text, sizes, seed).parameters())
     yield Table(
         f"{steps} steps of training",
-        ["engine", "first loss", "mean of the last 10", "whole step", "speed"],
-        rows,
-        units=["", "nats", "nats", "ms", "characters/s"],
+        ["engine", "first loss", "mean of the last 10", "test accuracy", "whole step", "speed"],
+        [[*row[:3], 100 * row[3], times[row[0]].median * 1e3, tokens / times[row[0]].median] for row in rows],
+        units=["", "nats", "nats", "%", "ms", "characters/s"],
         note=(
             f"{count} parameters; AdamW with learning rate {RATE}; batches of {sizes['batch']} pieces of "
-            f"{sizes['length']} characters. A step is loss, gradient and update."
+            f"{sizes['length']} characters. A step is loss, gradient and update. Accuracy: how often the most likely "
+            f"next character is the right one, at {TEST * tokens} places of the last {HELD_OUT} characters, which are "
+            f"not trained on."
         ),
     )
-    at = list(range(1, steps + 1))
-    yield Curves(
-        "The loss of each batch", "step", "cross-entropy in nats",
-        [Series(name, at, losses[name], engine=name) for name in names],
-    )  # fmt: skip
     if names:
-        yield from observations(names, losses, times, text)
-    if {"tape", "graph"} <= set(names):
-        expected = np.array(losses["graph"], np.float32)
-        ulps = np.abs(np.array(losses["tape"], np.float32) - expected) / np.spacing(expected)
-        yield Curves(
-            "How far the tape's loss is from the graph's", "step", "units in the last place",
-            [Series("tape", at, ulps.tolist(), engine="tape")],
-        )  # fmt: skip
+        yield from observations(text, test, rows, times)
+        yield from loss_curves(losses, "cross-entropy in nats", "linear")
     yield Listing("What it learns to write", text.content[20_000:20_400])
 
 
-def observations(names, losses, times, text):
-    chance, last = np.log(len(text.alphabet)), {name: float(np.mean(losses[name][-10:])) for name in names}
+def observations(text, test, rows, times):
+    counts = np.bincount(np.ravel([following for _, following in test]))
     yield Observation(
-        f"Guessing among {len(text.alphabet)} characters costs {chance:.2f} nats; after {len(losses[names[0]])} steps "
-        + ", ".join(f"{last[name]:.3f} ({name})" for name in names)
-        + "."
+        f"Guessing among {len(text.alphabet)} characters costs {np.log(len(text.alphabet)):.2f} nats; after training "
+        + listed(f"{row[2]:.3f} (`{row[0]}`)" for row in rows)
+        + f". Of the next characters in text that was never trained on, {between(row[3] for row in rows)} are "
+        f"foreseen; to expect always the same character would be right for {between([counts.max() / counts.sum()])}."
     )
-    for name in names[1:]:
-        ratio = times[names[0]].median / times[name].median
-        yield Observation(f"A whole step of `{names[0]}` takes {ratio:.2f} times as long as one of `{name}`.")
+    first, *others = (row[0] for row in rows)
+    for name in others:
+        ratio = times[first].median / times[name].median
+        yield Observation(f"A whole step of `{first}` takes {ratio:.2f} times as long as one of `{name}`.")
 
 
 comparison = Comparison(experiment=experiment, engines=tuple(MAKE))

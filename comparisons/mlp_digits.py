@@ -8,7 +8,8 @@ differs between two loss curves comes from the engine.
 import numpy as np
 
 from twograd import data
-from twograd.compare import Comparison, Curves, Observation, Series, Table, grid
+from twograd.compare import Comparison, Observation, Table, grid
+from twograd.compare.training import between, loss_curves, ulps
 
 TEST = 360  # images held out, drawn at random: a fifth
 BATCH, RATE, MOMENTUM = 96, 0.1, 0.9
@@ -69,12 +70,12 @@ def experiment(context):
     trained = {name: train(context, context.engines[name], learn, steps) for name in names}
 
     reference, (expected, _) = names[0], trained[names[0]]
-    ulps = {name: np.abs(losses - expected) / np.spacing(expected) for name, (losses, _) in trained.items()}
     rows = []
     for name, (losses, layers) in trained.items():
         guesses = scores(np, layers, held_out.images.reshape(-1, 64)).argmax(axis=1)
         right = int((guesses == held_out.labels).sum())
-        rows.append([name, float(losses[0]), float(losses[-1]), float(ulps[name].max()), right, 100 * right / TEST])
+        apart = float(ulps(losses, expected).max())
+        rows.append([name, float(losses[0]), float(losses[-1]), apart, right, 100 * right / TEST])
 
     yield Table("The data", ["what", "which"], [[key, value] for key, value in digits.about().items()])
     yield Table(
@@ -88,41 +89,11 @@ def experiment(context):
             f"on; the same people wrote both parts."
         ),
     )
-    at = list(range(1, steps + 1))
-    curves = [Series(name, at, losses.tolist(), engine=name) for name, (losses, _) in trained.items()]
-    furthest = max(float(found.max()) for found in ulps.values())
-    yield Curves(
-        "The loss of each batch",
-        "step",
-        "cross-entropy",
-        curves,
-        y_scale="log",
-        note=f"All lines are drawn; none is further than {furthest:.3g} units in the last place from {reference}'s.",
-    )
-    apart = [Series(name, at, ulps[name].tolist(), engine=name) for name in names[1:]]
-    if apart:
-        yield Curves(f"How far the loss is from {reference}'s", "step", "units in the last place", apart)
-    yield from observations(reference, steps, rows, ulps)
-
-
-def observations(reference, steps, rows, ulps):
-    worst, best = min(row[-1] for row in rows), max(row[-1] for row in rows)
-    accuracy = f"{best:.1f}" if worst == best else f"{worst:.1f} to {best:.1f}"
     yield Observation(
         f"After {steps} steps, whichever of {len(rows)} engines computed the gradients, the network recognises "
-        f"{accuracy} % of {TEST} digits that were never trained on."
+        f"{between(row[4] / TEST for row in rows)} of {TEST} digits that were never trained on."
     )
-    for name, found in ulps.items():
-        if name == reference:
-            continue
-        differing = np.flatnonzero(found)
-        if not len(differing):
-            yield Observation(f"The loss of `{name}` is that of `{reference}` to the last bit in all {steps} steps.")
-        else:
-            yield Observation(
-                f"The loss of `{name}` first differs from that of `{reference}` at step {differing[0] + 1}. In units "
-                f"in the last place, the median difference is {np.median(found):.3g} and the largest {found.max():.3g}."
-            )
+    yield from loss_curves({name: losses for name, (losses, _) in trained.items()})
 
 
 comparison = Comparison(

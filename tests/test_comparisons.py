@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from twograd import data
+from twograd import data, nn
 from twograd.compare import Curves, Listing, Observation, Table, program, runner
 from twograd.compare.engines import create
 from twograd.compare.results import CaseResult, Measurement, Row, Settings
@@ -20,7 +20,10 @@ TINY = {
 }
 ENGINES = ("tape", "graph", "jax-jit", "torch", "autograd")
 NAMES = sorted(declaration.name for declaration in program.find())
-EXPERIMENTS = ("finetune_resnet18", "five_systems", "gpt_text", "zero_grad")  # which have no timed program
+# which have no timed program
+EXPERIMENTS = (
+    "deploy", "finetune_resnet18", "five_systems", "gpt_text", "memory", "rnn_unroll", "tree_lstm", "zero_grad",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +286,9 @@ def test_gpt_text_learns_alike_with_both_engines(engines, load):
     np.testing.assert_allclose(losses["tape"], losses["graph"], rtol=1e-5)
     assert losses["tape"][-1] < losses["tape"][0]
     assert max(apart.series[0].y) < 200
-    assert found[Table][1].rows[0][0] == "tape"
+    trained = found[Table][1]
+    assert column(trained, "engine") == ["graph", "tape"]
+    assert column(trained, "test accuracy")[0] == pytest.approx(column(trained, "test accuracy")[1], abs=1)
     assert "nats" in found[Observation][0].text
 
 
@@ -332,3 +337,90 @@ def test_five_systems_train_alike_and_differ_in_what_they_keep(engines, load):
 
 def network_weights():
     return [parameter.array for parameter in sys.modules["twograd_comparison_five_systems"].network().parameters()]
+
+
+# --- memory, sequences, deploying -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_deploy_strips_what_training_needed(engines, load):
+    pytest.importorskip("sklearn")
+    comparison = load("deploy", QUICK_STEPS=30, WIDTH=16)
+    found = explore("deploy", comparison, only(engines, "tape", "graph"), min_time=0.0, min_rounds=1)
+    graphs, removed, corners = found[Table]
+    assert column(graphs, "graph") == ["trained", "stripped", "frozen", "elsewhere"]
+    trained, stripped, frozen, elsewhere = column(graphs, "equations")
+    assert trained > 5 * stripped
+    assert stripped >= frozen == elsewhere
+    assert max(column(graphs, "scores: furthest from the trained graph's")) == 0
+    assert set(column(removed, "why")) == {"gradient", "optimiser update", "loss", "dropout and random bits"}
+    assert column(corners, "nodes of the derivative")[0] == column(corners, "stripped as gradient")[0] > 10
+    assert column(corners, "nodes of the derivative")[1:] == column(corners, "stripped as gradient")[1:] == [0, 0]
+    texts = " ".join(f.text for f in found[Observation])
+    assert "are 0 units in the last place from those of the frozen graph" in texts
+    assert "of twograd, twograd, twograd._trees and twograd.deploy" in texts
+
+
+def test_memory_grows_as_the_square_root_with_checkpoints(engines, load):
+    comparison = load("memory", QUICK_DEPTHS=(4, 16, 36), BATCH=512, WIDTH=4)
+    found = explore("memory", comparison, only(engines, "tape", "graph"), min_time=0.0, min_rounds=1)
+    power = sys.modules["twograd_comparison_memory"].power
+    (table,) = found[Table]
+    kept = {(way, blocks): size for blocks, way, size, *_ in table.rows}
+    powers = {way: power((4, 16, 36), kept, way) for way in ("tape", "tape, checkpoint", "graph")}
+    assert powers["tape"] == pytest.approx(1, abs=0.05)
+    assert powers["graph"] == pytest.approx(1, abs=0.05)
+    assert powers["tape, checkpoint"] == pytest.approx(0.5, abs=0.1)
+    assert kept["graph, remat", 36] <= 2 * 6 * 512 * 4 * 4 / 1e3  # twice the root, in arrays of float32
+    assert max(column(table, "gradient: furthest")) < 1e-5
+    *_, events = found[Curves]
+    plain, checkpointed = (series.y for series in events.series)
+    assert max(checkpointed) < max(plain) / 2
+    assert plain[-1] == checkpointed[-1] == 0
+
+
+def test_rnn_unroll_computes_the_same_in_every_way(engines, load):
+    small = {"CELLS": {"LSTM": nn.RNNCell}, "LAYERS": {"LSTM": nn.RNN}}  # which compile faster, and have the same face
+    lines = {"count": 5, "longest": 4}
+    comparison = load("rnn_unroll", QUICK_STEPS=(2, 3), QUICK_LINES=lines, **small)
+    found = explore("rnn_unroll", comparison, only(engines, "tape", "graph"), min_time=0.0, min_rounds=1)
+    against_length, lengths = found[Table]
+    assert column(against_length, "T") == [2, 2, 2, 3, 3, 3]
+    assert max(column(against_length, "gradient: furthest from tape, loop")) < 1e-5
+    distinct = int(lengths.title.split("(")[1].split()[0])
+    by_way = {row[0]: row[1:] for row in lengths.rows}
+    assert by_way["graph, scan"][0] == distinct > 1
+    assert by_way["graph, scan, padded"][0] == 1
+    assert {row[2] for row in by_way.values()} == {0}
+    assert [len(curves.series) for curves in found[Curves]] == [3, 3, 3]
+    assert "changes no loss by more than 0.0e+00" in found[Observation][-1].text
+
+
+def test_tree_lstm_learns_alike_from_trees_and_from_padding(engines, load):
+    count = {"tape": 4, "graph, retraced": 1, "graph, cached": 2, "graph, padded": 4}
+    small = {"WIDTH": 4, "BATCH": 2, "LONGEST": 3, "TEST": 16, "QUICK_STEPS": 4, "QUICK_EXAMPLES": count}
+    found = explore("tree_lstm", load("tree_lstm", **small), only(engines, "tape", "graph"))
+    _, examples, trained = found[Table]
+    compiled = dict(zip(column(examples, "way"), column(examples, "compilations"), strict=True))
+    assert compiled.pop("tape") > 20
+    assert compiled["graph, retraced"] == compiled["graph, padded"] == 1
+    assert 1 <= compiled["graph, cached"] <= 2  # as many as there are structures
+    seconds, _, apart = found[Curves]
+    assert [list(series.x) for series in seconds.series] == [[1, 2, 3, 4], [1], [1, 2], [2, 4]]
+    assert max(apart.series[0].y) < 100
+    assert column(trained, "right")[0] == column(trained, "right")[1]
+
+
+def test_padded_trees_are_numbered_children_first(load):
+    load("tree_lstm", LONGEST=4)
+    padded = sys.modules["twograd_comparison_tree_lstm"].padded
+    words, children, roots = padded([((7, 8), 9), 5])
+    assert words.tolist() == [[7, 8, 9, 0], [5, 0, 0, 0]]
+    assert children[0].tolist() == [[0, 1], [4, 2], [0, 0]]
+    assert roots.tolist() == [5, 0]
+
+
+def test_power_is_fitted_beside_a_constant(load):
+    load("memory")
+    power = sys.modules["twograd_comparison_memory"].power
+    assert power((1, 4, 9), {("x", n): 7 + 3 * n**0.5 for n in (1, 4, 9)}, "x") == pytest.approx(0.5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from twograd import data
+from twograd.data import loaders
 from twograd.data.dataset import read_file
 
 DIGEST = "0" * 64
@@ -128,7 +129,7 @@ def test_no_more_is_uncompressed_than_was_asked_for(package):
         read_file("parcel", "a.gz", DIGEST, 1000)
 
 
-# --- text and batches -------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_text_is_pythons_own_help():
@@ -143,6 +144,53 @@ def test_the_text_is_pythons_own_help():
     assert x.shape == y.shape == (3, 20)
     np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
     np.testing.assert_array_equal(next(text.batches(3, 20, seed=1))[0], x)
+
+
+def test_a_text_is_split_at_its_end_and_keeps_its_alphabet():
+    text = data.pydoc()
+    learn, held_out = text.split(1000)
+    assert learn.content + held_out.content == text.content
+    assert len(held_out) == 1000
+    assert learn.alphabet == held_out.alphabet == text.alphabet
+    np.testing.assert_array_equal(held_out.codes, text.codes[-1000:])
+    with pytest.raises(ValueError, match="leaves none for one side"):
+        text.split(0)
+
+
+# --- trees ------------------------------------------------------------------------------------------------------------
+
+
+def shown(tree, words):
+    return tuple(shown(part, words) for part in tree) if isinstance(tree, tuple) else words[tree]
+
+
+def test_expressions_are_trees_of_their_parts(monkeypatch, tmp_path):
+    monkeypatch.setattr(loaders, "MODULES", ("one",))
+    monkeypatch.setattr(loaders.ast, "__file__", str(tmp_path / "ast.py"))
+    (tmp_path / "one.py").write_text("if x is not None:\n    y = len(a + 1)\nelif x:\n    return f\n", "utf-8")
+    found = data.conditions.__wrapped__()
+    assert [shown(tree, found.words) for tree in found.trees] == [
+        ((("Compare", "Name"), "IsNot"), "None"),
+        (("Call", "len"), ((("BinOp", "Name"), "Add"), "int")),
+    ]
+    assert [found.classes[label] for label in found.labels] == ["condition", "value"]
+    (tmp_path / "one.py").unlink()
+    with pytest.raises(data.MissingData, match=r"without its sources \(one\.py: No such file or directory\)"):
+        data.conditions.__wrapped__()
+
+
+def test_the_librarys_expressions_are_of_both_kinds():
+    found = data.conditions()
+    assert len(found) > 5000
+    assert np.bincount(found.labels).min() > len(found) / 4
+    assert repr(found) == f"<Trees conditions: {len(found)} trees of {len(found.words)} different words>"
+    learn, held_out = found.split(test=100, seed=1)
+    assert (len(learn), len(held_out)) == (len(found) - 100, 100)
+    assert held_out[0] == (held_out.trees[0], held_out.labels[0])
+    assert found.about()["licence"] == "PSF-2.0"
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
 
 
 ROWS = data.TensorDataset(np.arange(20).reshape(10, 2).astype(np.float32), np.arange(10, dtype=np.int32))

@@ -430,7 +430,8 @@ def _plain_log_ticks(axes: "Axes", which: str = "x") -> None:
         axis.set_major_locator(LogLocator(base=10, numticks=12))
         axis.set_major_formatter(FuncFormatter(write))
     else:
-        axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
+        subs = (1.0, 2.0, 5.0) if math.log10(high / low) > 0.75 else range(1, 10)  # never a lonely tick
+        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
     axis.set_minor_formatter(NullFormatter())
 

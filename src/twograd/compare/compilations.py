@@ -6,10 +6,16 @@ found.count, found.seconds
 """
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import jax.monitoring
+import numpy as np
+
+from twograd.compare.engines import Engine
 
 EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -37,3 +43,21 @@ def compilations() -> Iterator[Compilations]:
         yield found
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def two_passes(
+    engine: Engine, program: Any, params: Any, stream: Sequence[tuple[Any, ...]]
+) -> tuple[list[int | float], np.ndarray]:
+    """Gradients of ``program(params, *inputs)`` for all inputs of a stream, twice, from empty caches.
+
+    Returns the compilations and the seconds of the first pass, and those of the second; and the losses.
+    """
+    params, stream = engine.arrays(params), [engine.arrays(inputs) for inputs in stream]
+    jax.clear_caches()
+    value_and_grad, passes, losses = engine.value_and_grad(program), [], []
+    for _ in range(2):
+        with compilations() as found:
+            start = time.perf_counter()
+            losses = [float(engine.numpy(value_and_grad(params, *inputs))[0]) for inputs in stream]
+            passes += [found.count, time.perf_counter() - start]
+    return passes, np.array(losses)

@@ -31,17 +31,37 @@ class DamagedData(DataError):
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Source:
+    """What is to be known of any data: what they are called, where they come from, and which bytes they are."""
+
+    name: str
+    source: str
+    licence: str
+    sha256: str
+
+    @property
+    def size(self) -> str:
+        """How much there is of what, in words."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.size}>"
+
+    def about(self) -> dict[str, str]:
+        """What should stand beside every figure made with these data."""
+        return {
+            "data": f"{self.name}, {self.size}", "source": self.source, "licence": self.licence, "sha256": self.sha256,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Source):
     """Labelled images.
 
     ``images`` is (N, height, width), float32 in [0, 1], and ``labels`` is (N,), int32; neither can be written to.
     ``sha256`` is the digest of the uncompressed file, the same in every version of the package that was looked at.
     """
 
-    name: str
-    source: str
-    licence: str
-    sha256: str
     images: np.ndarray
     labels: np.ndarray
 
@@ -52,47 +72,62 @@ class Dataset:
         """An image and its label; images and labels at several indices."""
         return self.images[index], self.labels[index]
 
-    def __repr__(self) -> str:
-        return f"<Dataset {self.name}: {len(self)} images of {self.images.shape[1]} x {self.images.shape[2]}>"
-
-    def about(self) -> dict[str, str]:
-        """What should stand beside every figure made with these data."""
-        size = f"{len(self)} images of {self.images.shape[1]} x {self.images.shape[2]}"
-        return {
-            "data": f"{self.name}, {size}", "source": self.source, "licence": self.licence, "sha256": self.sha256,
-        }  # fmt: skip
+    @property
+    def size(self) -> str:
+        return f"{len(self)} images of {self.images.shape[1]} x {self.images.shape[2]}"
 
     def split(self, test: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """The training set and the test set of ``test`` images, drawn without replacement by this seed."""
-        if not 0 < test < len(self):
-            raise ValueError(f"{self.name} has {len(self)} images; a test set of {test} leaves none for one side")
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self.take(order[test:]), self.take(order[:test])
+        learn, held_out = _parted(self, test, seed)
+        return self.take(learn), self.take(held_out)
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """The images at these indices, in this order."""
-        return replace(self, images=_locked(self.images[rows]), labels=_locked(self.labels[rows]))
+        return replace(self, images=locked(self.images[rows]), labels=locked(self.labels[rows]))
 
 
-@dataclass(frozen=True, eq=False)
-class Text:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trees(Source):
+    """Labelled binary trees: each of ``trees`` is a number of ``words``, or a pair of trees; ``labels`` is (N,), int32,
+    numbers of ``classes``."""
+
+    words: tuple[str, ...]
+    classes: tuple[str, ...]
+    trees: tuple[Any, ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.trees)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """A tree and its label."""
+        return self.trees[index], self.labels[index]
+
+    @property
+    def size(self) -> str:
+        return f"{len(self)} trees of {len(self.words)} different words"
+
+    def split(self, test: int, seed: int = 0) -> tuple["Trees", "Trees"]:
+        """The training set and the test set of ``test`` trees, drawn without replacement by this seed."""
+        learn, held_out = _parted(self, test, seed)
+        return self.take(learn), self.take(held_out)
+
+    def take(self, rows: np.ndarray) -> "Trees":
+        """The trees at these indices, in this order."""
+        return replace(self, trees=tuple(self.trees[row] for row in rows), labels=locked(self.labels[rows]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Text(Source):
     """A text, character by character: ``codes`` is (N,), int32, what each is in ``alphabet``."""
 
-    name: str
-    source: str
-    licence: str
-    sha256: str
     content: str
-
-    @functools.cached_property
-    def alphabet(self) -> str:
-        """The characters that occur, in order."""
-        return "".join(sorted(set(self.content)))
+    alphabet: str
 
     @functools.cached_property
     def codes(self) -> np.ndarray:
         number = {character: i for i, character in enumerate(self.alphabet)}
-        return _locked(np.fromiter(map(number.__getitem__, self.content), np.int32, len(self.content)))
+        return locked(np.fromiter(map(number.__getitem__, self.content), np.int32, len(self.content)))
 
     def decode(self, codes: Any) -> str:
         """The text that has these codes."""
@@ -101,15 +136,15 @@ class Text:
     def __len__(self) -> int:
         return len(self.content)
 
-    def __repr__(self) -> str:
-        return f"<Text {self.name}: {len(self)} characters, {len(self.alphabet)} different>"
+    @property
+    def size(self) -> str:
+        return f"{len(self)} characters, {len(self.alphabet)} different"
 
-    def about(self) -> dict[str, str]:
-        """What should stand beside every figure made with these data."""
-        size = f"{len(self)} characters, {len(self.alphabet)} different"
-        return {
-            "data": f"{self.name}, {size}", "source": self.source, "licence": self.licence, "sha256": self.sha256,
-        }  # fmt: skip
+    def split(self, test: int) -> tuple["Text", "Text"]:
+        """All but the last ``test`` characters, and these, as texts of the same alphabet."""
+        if not 0 < test < len(self):
+            raise ValueError(f"{self.name} has {self.size}; a test text of {test} leaves none for one side")
+        return replace(self, content=self.content[:-test]), replace(self, content=self.content[-test:])
 
     def batches(self, batch_size: int, length: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Without end: (batch_size, length) codes from places drawn by this seed, and the codes one place later."""
@@ -151,10 +186,18 @@ def table(content: bytes) -> np.ndarray:
 def labelled_images(pixels: np.ndarray, labels: np.ndarray, side: int, white: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of ``side * side`` pixels from 0 to ``white``, and their labels, as :class:`Dataset` holds them."""
     images = pixels.reshape(-1, side, side).astype(np.float32) / np.float32(white)
-    return _locked(images), _locked(labels.astype(np.int32))
+    return locked(images), locked(labels.astype(np.int32))
 
 
-def _locked(array: np.ndarray) -> np.ndarray:
+def _parted(data: Any, test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of all but ``test`` items, and of these."""
+    if not 0 < test < len(data):
+        raise ValueError(f"{data.name} has {data.size}; a test set of {test} leaves none for one side")
+    order = np.random.default_rng(seed).permutation(len(data))
+    return order[test:], order[:test]
+
+
+def locked(array: np.ndarray) -> np.ndarray:
     """Loaders keep what they have read, so nobody may write to it."""
     array.flags.writeable = False
     return array

@@ -16,7 +16,8 @@ class State(NamedTuple):
 class TreeLSTM(nn.Module):
     """Scores (classes,) of a :data:`Tree`: leaves from words, each inner node from its two children.
 
-    A node has one forget gate per child: i, f_left, f_right, o, u of both children's h.
+    A node has one forget gate per child: i, f_left, f_right, o, u of both children's h. In a trace the structure of a
+    tree is the program's own, and its words may be inputs.
     """
 
     def __init__(self, words: int, classes: int, width: int = 32):
@@ -47,7 +48,8 @@ class TreeLSTM(nn.Module):
         return done[0]
 
     def _of_word(self, word: Any) -> State:
-        i, o, u = self.leaf(self.words.weight.select(0, word)).chunk(3)
+        vectors: Any = self.words.weight
+        i, o, u = self.leaf(vectors[word]).chunk(3)  # a word may be traced
         c = i.sigmoid() * u.tanh()
         return State(o.sigmoid() * c.tanh(), c)
 
