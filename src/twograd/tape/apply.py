@@ -21,7 +21,7 @@ from twograd.tape.lines import here
 from twograd.tape.modes import Deferring, Level, Watched, deferring_to, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
-from twograd.tape.primitive import record_primitives
+from twograd.tape.primitive import equation_plan, record_primitives
 from twograd.tape.tensor import Tensor, as_array, make_tensor
 from twograd.tape.value import Value
 from twograd.tape.watched import record_watched, unflatten
@@ -201,6 +201,7 @@ def clear_caches() -> None:
     """Forgets every plan: the next call of any op traces and compiles as the first did (see ``jax.clear_caches``)."""
     for record in _recorders:
         record.plans.clear()
+    equation_plan.cache_clear()
 
 
 def _constant(function: Callable[..., Any], arg: Any) -> Tensor | None:
