@@ -37,7 +37,7 @@ def rerun(page: str, name: str) -> tuple[str, dict[str, Any]]:
 def main(paths: list[str]) -> None:
     """Writes the output that the programs of these pages print into them."""
     for path in map(Path, paths):
-        page, _ = rerun(path.read_text(encoding="utf-8"), str(path))
+        page, _ = rerun(path.read_text(encoding="utf-8"), path.name)
         path.write_text(page, encoding="utf-8")
 
 
