@@ -1,6 +1,5 @@
 """The chapters and notebooks are programs: each runs as printed, and prints what the page says."""
 
-import re
 from pathlib import Path
 
 import pytest

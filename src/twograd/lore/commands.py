@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
@@ -23,7 +22,7 @@ from twograd.lore import dictionary, mutations
 from twograd.lore.claims import CLAIMS, NOTE, VERDICTS_ZH
 from twograd.lore.dictionary import Entry, Match
 from twograd.lore.entries import ENTRIES
-from twograd.lore.museum import EXHIBITS, Exhibit
+from twograd.lore.museum import EXHIBITS, Exhibit, rounded
 from twograd.lore.programs import text_of, url
 
 Options = argparse.Namespace
@@ -113,8 +112,8 @@ def _chosen(names: Sequence[str], known: Sequence[Any], kind: str) -> Sequence[A
 def _show_exhibit(screen: Console, exhibit: Exhibit, with_source: bool) -> None:
     _plain(screen, f"{exhibit.name}: {exhibit.title}", "bold")
     _indented(screen, exhibit.story)
-    _indented(screen, f"{exhibit.system}, emulated: {_number(exhibit.wrong())}", "red")
-    _indented(screen, f"differences: {_number(exhibit.right())}", "green")
+    _indented(screen, f"{exhibit.system}, emulated: {rounded(exhibit.wrong())}", "red")
+    _indented(screen, f"differences: {rounded(exhibit.right())}", "green")
     for check in exhibit.checks:
         caught = exhibit.caught(check)
         said = "lets it pass" if caught is None else caught.partition("\n")[0]
@@ -124,10 +123,6 @@ def _show_exhibit(screen: Console, exhibit: Exhibit, with_source: bool) -> None:
     if with_source:
         source = "".join(f"    {line}" for line in inspect.getsource(exhibit.culprit).splitlines(keepends=True))
         screen.print(Text(f"\n{source}", "cyan"), soft_wrap=True)
-
-
-def _number(value: Any) -> str:
-    return str(np.round(np.asarray(value), 4).tolist())
 
 
 # --- mutate -----------------------------------------------------------------------------------------------------------

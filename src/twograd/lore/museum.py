@@ -78,7 +78,12 @@ def agree(gradient: Any, f: Callable[[np.ndarray], Any], x: Any) -> None:
     """Raises Disagreement where ``gradient`` is not that of ``f`` at ``x`` by differences: what a gradcheck does."""
     expected = differences(f, x)
     if not np.allclose(gradient, expected, rtol=TOLERANCE, atol=TOLERANCE):
-        raise Disagreement(f"got {np.round(gradient, 4).tolist()}, differences give {np.round(expected, 4).tolist()}")
+        raise Disagreement(f"got {rounded(gradient)}, differences give {rounded(expected)}")
+
+
+def rounded(value: Any) -> Any:
+    """A number, or nested lists of numbers, to four digits after the point."""
+    return np.round(np.asarray(value), 4).tolist()
 
 
 def sigmoid(x: Any) -> Any:
