@@ -29,6 +29,7 @@ examples:
   twograd env                                 what results would be stamped with
   twograd explain "PASTED ERROR"              what an error of PyTorch, TensorFlow, Theano, ... means; a way out
   twograd museum                              wrong gradients that no error tells of, and what catches them
+  twograd mutate                              wrong rules, and which check catches each
   twograd claims --lang zh                    what a widely read note says of autograd, claim by claim
 """
 
@@ -70,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
         prog="twograd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"twograd {__version__}")
-    verbs = top.add_subparsers(dest="verb", metavar="list|report|check|bench|corners|plot|env|explain|museum|claims")
+    verbs = top.add_subparsers(
+        dest="verb", metavar="list|report|check|bench|corners|plot|env|explain|museum|mutate|claims"
+    )
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="of the terminal's text")
@@ -119,6 +122,8 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--all", action="store_true", help="every entry that the text fits, not the best only")
     museum = verb("museum", "wrong gradients that no error tells of, with their checks off and on", area="lore")
     museum.add_argument("names", nargs="*", metavar="NAME", help="exhibits to show, with their programs (all, without)")
+    mutate = verb("mutate", "rules of the table, changed to be wrong, and which check catches each", area="lore")
+    mutate.add_argument("names", nargs="*", metavar="NAME", help="changes to make, with what each check says (all)")
     claims = verb("claims", "a note on autograd, claim by claim, with verdicts", area="lore")
     claims.add_argument("--lang", choices=("en", "zh"), default="en", help="of claims and verdicts (en)")
     claims.add_argument("--run", action="store_true", help="runs the check of each claim, and prints what it measured")

@@ -1,4 +1,4 @@
-"""The verbs ``explain``, ``museum`` and ``claims`` of the command line.
+"""The verbs ``explain``, ``museum``, ``mutate`` and ``claims`` of the command line.
 
 What flows in: the parsed arguments of :mod:`twograd.cli`. What flows out: text, and an exit code. Text that a user
 pasted is printed as it is, never as markup.
@@ -7,7 +7,7 @@ pasted is printed as it is, never as markup.
 import argparse
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich import box
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from twograd._console import console
 from twograd.exit_codes import OK, USAGE
-from twograd.lore import dictionary
+from twograd.lore import dictionary, mutations
 from twograd.lore.claims import CLAIMS, NOTE, VERDICTS_ZH
 from twograd.lore.dictionary import Entry, Match
 from twograd.lore.entries import ENTRIES
@@ -92,16 +92,21 @@ def _show_entry(screen: Console, entry: Entry) -> None:
 
 def museum(options: Options) -> int:
     screen = console(options.color)
-    chosen = [e for e in EXHIBITS if not options.names or e.name in options.names]
-    unknown = set(options.names) - {exhibit.name for exhibit in EXHIBITS}
-    if unknown:
-        known = ", ".join(exhibit.name for exhibit in EXHIBITS)
-        print(f"twograd: no exhibit is called {', '.join(sorted(unknown))}; there are {known}", file=sys.stderr)
-        return USAGE
+    chosen = _chosen(options.names, EXHIBITS, "exhibit")
     for i, exhibit in enumerate(chosen):
         screen.print("\n" * bool(i), end="")
         _show_exhibit(screen, exhibit, with_source=bool(options.names))
-    return OK
+    return OK if chosen else USAGE
+
+
+def _chosen(names: Sequence[str], known: Sequence[Any], kind: str) -> Sequence[Any]:
+    """Those of the ``known`` that have these names; all, if there are none. Nothing where a name is not known."""
+    unknown = set(names) - {each.name for each in known}
+    if unknown:
+        there_are = ", ".join(each.name for each in known)
+        print(f"twograd: no {kind} is called {', '.join(sorted(unknown))}; there are {there_are}", file=sys.stderr)
+        return ()
+    return [each for each in known if not names or each.name in names]
 
 
 def _show_exhibit(screen: Console, exhibit: Exhibit, with_source: bool) -> None:
@@ -118,6 +123,34 @@ def _show_exhibit(screen: Console, exhibit: Exhibit, with_source: bool) -> None:
     if with_source:
         source = "".join(f"    {line}" for line in inspect.getsource(exhibit.culprit).splitlines(keepends=True))
         screen.print(Text(f"\n{source}", "cyan"), soft_wrap=True)
+
+
+# --- mutate -----------------------------------------------------------------------------------------------------------
+
+
+def mutate(options: Options) -> int:
+    screen = console(options.color)
+    chosen = _chosen(options.names, mutations.MUTATIONS, "change")
+    if not chosen:
+        return USAGE
+    found = list(mutations.lab(chosen))
+    if options.names:
+        for mutation, outcomes in found:
+            _plain(screen, f"{mutation.name}: {mutation.primitive}, for {mutation.operand}: {mutation.what}", "bold")
+            for check, outcome in outcomes.items():
+                said = f"{check}: {outcome}" + (f": {outcome.said}" if outcome.said else "")
+                _indented(screen, said, "green" if outcome.caught else "")
+        return OK
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("name", "rule", "what is wrong with it", *mutations.CHECKS):
+        table.add_column(column, overflow="fold")
+    for mutation, outcomes in found:
+        cells = [outcomes.get(check) for check in mutations.CHECKS]
+        shown = [Text(str(cell or ""), "green" if cell and cell.caught else "") for cell in cells]
+        table.add_row(Text(mutation.name), Text(str(mutation.primitive)), Text(mutation.what), *shown)
+    screen.print(table)
+    _plain(screen, mutations.summary(found))
+    return OK
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

@@ -82,8 +82,10 @@ def agree(gradient: Any, f: Callable[[np.ndarray], Any], x: Any) -> None:
         raise Disagreement(f"got {rounded(gradient)}, differences give {rounded(expected)}")
 
 
-def rounded(value: Any) -> str:
-    return str(np.round(np.asarray(value, np.float64), 4).tolist())
+def rounded(value: Any) -> Any:
+    """A number, or nested lists of numbers, to four digits after the point."""
+    array = np.asarray(value)
+    return np.round(array.astype(np.result_type(array, np.float64)), 4).tolist()
 
 
 def sigmoid(x: Any) -> Any:

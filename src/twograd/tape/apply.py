@@ -22,7 +22,7 @@ from twograd.tape.lines import here
 from twograd.tape.modes import Deferring, Level, Watched, deferring_to, mode
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import RESULT, CompiledPlan
-from twograd.tape.primitive import record_primitives
+from twograd.tape.primitive import equation_plan, record_primitives
 from twograd.tape.structures import all_structures
 from twograd.tape.tensor import Tensor, as_array, make_tensor
 from twograd.tape.value import Value
@@ -208,6 +208,7 @@ def clear_caches() -> None:
     op traces and compiles as the first did (see ``jax.clear_caches``)."""
     for record in _recorders:
         record.plans.clear()
+    equation_plan.cache_clear()
     chain.clear()
     for structures in all_structures:
         structures.clear()

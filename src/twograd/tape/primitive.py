@@ -37,7 +37,7 @@ def record_primitives(function: Callable[..., Any], operands: Sequence[Tensor]) 
 
     for eqn in jaxpr.eqns:
         values, edges = zip(*map(read, eqn.invars), strict=True) if eqn.invars else ((), ())
-        plan = _plan(eqn, rules.wanted_operands(eqn, [edge is not None for edge in edges]))
+        plan = equation_plan(eqn, rules.wanted_operands(eqn, [edge is not None for edge in edges]))
         results = plan.forward(*values)
         node = make_node(plan, values, results, edges)
         for i, var in enumerate(eqn.outvars):
@@ -64,7 +64,7 @@ def _constant(literal: Any) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=65536)
-def _plan(eqn: JaxprEqn, wanted: Mask) -> Plan:
+def equation_plan(eqn: JaxprEqn, wanted: Mask) -> Plan:
     """A primitive that carries jaxprs has no rule to call by value: it is compiled, as an op of its own."""
     if any(wanted) and rules.carries_jaxprs(eqn.primitive):
 
