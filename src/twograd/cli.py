@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--only", type=_names, default=[], metavar="A,B", help="comparisons to run: names, or paths of your own files"
     )
-    running.add_argument("--engines", type=_names, default=[], metavar="A,B", help="engines to run (all)")
+    running.add_argument("--engines", type=_names, default=[], metavar="A,B", help="engines to run (the usual eight; all: every one)")
     running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
     running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
     running.add_argument("--json", nargs="?", const="-", metavar="PATH", help="also the results as JSON; - is stdout")

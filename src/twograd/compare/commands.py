@@ -19,7 +19,7 @@ import jax
 from twograd._files import write_atomically
 from twograd.compare import corners as four
 from twograd.compare import environment, program, runner, terminal
-from twograd.compare.engines import ENGINES, check_names, create
+from twograd.compare.engines import ENGINES, USUAL, check_names, create
 from twograd.compare.errors import CompareError
 from twograd.compare.results import Results, Settings, load, to_json
 from twograd.exit_codes import DISAGREEMENT, FAILURE, OK
@@ -141,7 +141,7 @@ def _settings(options: Options, timed: bool) -> Settings:
         device=runner.resolve_device(options.device),
         dtype=options.dtype,
         seed=options.seed,
-        engines=check_names(options.engines) or [*ENGINES],
+        engines=check_names(options.engines) or [*USUAL],
     )
     chosen = {"min_time": "min_time", "min_rounds": "rounds", "warmup_cap": "warmup"}
     given = {setting: getattr(options, option, None) for setting, option in chosen.items()}

@@ -25,7 +25,8 @@ from typing import Any, Literal
 from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` came, empty where it is not there."""
 
 ONE_TIME_STAGES = ("trace", "transform", "passes", "lower", "compile", "first call")
 """What is paid once per program and signature, in the order in which it is paid."""
@@ -202,7 +203,8 @@ class ComparisonResult:
 
 @dataclass
 class EngineInfo:
-    """What the report says about an engine. ``rules`` names whose derivative rules it stands on."""
+    """What the report says about an engine. ``rules`` names whose derivative rules it stands on; ``about`` says in a
+    sentence how it comes to a gradient."""
 
     name: str
     title: str
@@ -211,6 +213,7 @@ class EngineInfo:
     version: str
     available: bool
     reason: str = ""
+    about: str = ""
 
 
 @dataclass
@@ -300,8 +303,8 @@ def from_json(data: Any) -> Results:
         raise DamagedResults(
             f"written by a newer twograd (schema {version}; this one reads up to {SCHEMA_VERSION}). Upgrade twograd."
         )
-    if version != SCHEMA_VERSION:
-        raise DamagedResults(f"unknown schema_version {version!r}; this twograd reads {SCHEMA_VERSION}.")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DamagedResults(f"unknown schema_version {version!r}; this twograd reads 1 to {SCHEMA_VERSION}.")
     return decode(Results, data["twograd"], "twograd")
 
 
