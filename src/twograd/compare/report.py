@@ -122,6 +122,12 @@ def html(results: Results, drawn: Sequence[list[Drawn]]) -> str:
     )
 
 
+def fragment(sentences: Sequence[str], tables: Sequence[TextTable], charts: Sequence[Drawn]) -> str:
+    """A part of a page, for notebooks: in the page's own type and ink, without scripts."""
+    template = _templates().get_template("notebook.html.j2")
+    return template.render(sentences=sentences, tables=tables, charts=charts, colors=style.colors())
+
+
 def markdown(results: Results) -> str:
     """The sentences and tables, to be pasted in an issue."""
     template = _templates().get_template("report.md.j2")
