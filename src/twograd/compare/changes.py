@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from twograd.compare import stats
 from twograd.compare.environment import flat
-from twograd.compare.errors import CompareError
+from twograd.compare.errors import CompareError, UnknownName
 from twograd.compare.results import Measurement, Results, Row, encode
 from twograd.compare.units import percent, plural
 
@@ -119,6 +119,9 @@ def changes(
     common = [place for place in old if place in new]
     if not common:
         raise CompareError("the two results have no row in common (comparison, case and engine): nothing to compare.")
+    engines = {place.engine for place in common}
+    if relative_to is not None and relative_to not in engines:
+        raise UnknownName("engine of both results", relative_to, engines)
     statuses = []
     for place in dict.fromkeys([*old, *new]):
         was, now = (rows[place].status if place in rows else ABSENT for rows in (old, new))

@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Trace:
-    """``inputs`` and ``outputs`` are those of the derivative's graph, by the letters that they have in its equations."""
+    """``inputs`` and ``outputs`` are those of the derivative's graph, by the letters that they have in equations."""
 
     name: str
     inputs: tuple[str, ...]
