@@ -4,6 +4,7 @@
     import twograd.numpy as tnp
     from twograd import tape, graph
     print(tg.corners(f, x))  # one program at the four corners: rebuilt or built once, by value or by symbols
+    print(tg.compare(f, x))  # its gradient by several engines: checked, timed, in words, tables and charts
 
 ``tape`` records as it runs and differentiates by value; ``graph`` traces and rewrites a program into a bigger one that
 holds its derivative; ``rules`` is the table that both read. Sub-modules are imported when they are first used.

@@ -254,6 +254,7 @@ def partitionable(eqn: JaxprEqn) -> bool:
 
 # Frames of this package are not the user's: what is blamed is the line that called it.
 _source_info_util.register_exclusion(str(Path(__file__).parent))
+_source_info_util.register_inclusion(str(Path(__file__).parent / "comparisons"))  # programs, which a wheel has there
 
 
 # --- tracing --------------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 and claims, in :mod:`twograd.lore.commands`.
 
 What flows in: arguments. What flows out: text on stdout (progress and errors on stderr) and an exit code: 0 all is
-well; 1 gradients disagree; 2 the question cannot be answered as asked; 3 an engine or a comparison raised; 130
-interrupted. JAX is imported only once the arguments are known to be right, so ``--help`` answers at once.
+well; 1 gradients disagree, or a --fail-if is fulfilled; 2 the question cannot be answered as asked; 3 an engine or a
+comparison raised; 130 interrupted. JAX is imported only once the arguments are known to be right, so ``--help`` answers
+at once.
 """
 
 import argparse
@@ -25,7 +26,10 @@ examples:
   twograd bench --only op_chain --engines tape,graph,jax-jit
   twograd report --quick                      everything in under five minutes, as one HTML file
   twograd corners comparisons/mlp_digits.py   one program at the four corners, every cell measured
-  twograd plot results/2026-11-23T14-24-38Z   draw the report again from its results.json
+  twograd trace comparisons/op_chain.py       its lines, tape nodes, equations and derivative, side by side
+  twograd new mine                            write a comparison to be changed, mine.py; `twograd report mine.py`
+  twograd plot results/2026-11-23T14-24-38Z   draw the report again from its results.json; of several devices, as one
+  twograd diff before after --fail-if slower=1.10   what changed between two results, with intervals
   twograd env                                 what results would be stamped with
   twograd explain "PASTED ERROR"              what an error of PyTorch, TensorFlow, Theano, ... means; a way out
   twograd museum                              wrong gradients that no error tells of, and what catches them
@@ -71,9 +75,7 @@ def parser() -> argparse.ArgumentParser:
         prog="twograd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"twograd {__version__}")
-    verbs = top.add_subparsers(
-        dest="verb", metavar="list|report|check|bench|corners|plot|env|explain|museum|mutate|claims"
-    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="of the terminal's text")
@@ -87,9 +89,12 @@ def parser() -> argparse.ArgumentParser:
 
     running = argparse.ArgumentParser(add_help=False, parents=[setting])
     running.add_argument(
-        "--only", type=_names, default=[], metavar="A,B", help="comparisons to run: names, or paths of your own files"
+        "files", nargs="*", metavar="NAME", help="comparisons to run: names, or paths of your own files (all)"
     )
-    running.add_argument("--engines", type=_names, default=[], metavar="A,B", help="engines to run (all)")
+    running.add_argument("--only", type=_names, default=[], metavar="A,B", help="the same, as one list")
+    running.add_argument(
+        "--engines", type=_names, default=[], metavar="A,B", help="engines to run (the usual eight; 'all': every one)"
+    )
     running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
     running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
     running.add_argument("--json", nargs="?", const="-", metavar="PATH", help="also the results as JSON; - is stdout")
@@ -112,9 +117,26 @@ def parser() -> argparse.ArgumentParser:
     verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
     corners = verb("corners", "one program at the four corners: rebuilt or built once, by value or by symbols", setting)
     corners.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")
-    plot = verb("plot", "draws the report again from a results.json")
-    plot.add_argument("results", metavar="RESULTS", help="a results.json, or the folder that it lies in")
-    plot.add_argument("--out", metavar="DIR", help="folder to draw into (that of the results)")
+    trace = verb("trace", "a program's lines beside its tape nodes, its equations and those of its derivative", setting)
+    trace.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")
+    new = verb("new", "writes a comparison of your own, to be changed")
+    new.add_argument("name", metavar="NAME", help="of the file, NAME.py; one that is there already is left alone")
+    plot = verb("plot", "draws the report again from a results.json, or one report from those of several devices")
+    plot.add_argument("results", nargs="+", metavar="RESULTS", help="a results.json, or the folder that it lies in")
+    plot.add_argument("--out", metavar="DIR", help="folder to draw into (that of the results, where it is one)")
+    diff = verb("diff", "what changed between two results; code 1 where a --fail-if is fulfilled")
+    diff.add_argument("before", metavar="BEFORE", help="a results.json, or the folder that it lies in")
+    diff.add_argument("after", metavar="AFTER", help="another")
+    diff.add_argument(
+        "--stages", type=_names, default=["forward+backward"], metavar="A,B", help="to compare (forward+backward)"
+    )
+    diff.add_argument(
+        "--relative-to", metavar="ENGINE", help="count times as multiples of this engine's: of two machines, say"
+    )
+    diff.add_argument(
+        "--fail-if", type=_condition, action="append", default=[], metavar="CONDITION",
+        help="slower=1.10: a time's whole interval is above 1.10 times; larger=1.05: a size is; worse: a row was ok",
+    )  # fmt: skip
     verb("env", "prints the environment that results are stamped with")
     explain = verb("explain", "what an error means, a program that raises it, and the way out", area="lore")
     explain.add_argument("text", nargs="*", metavar="TEXT", help="the error, or a name; standard input if none")
@@ -143,6 +165,16 @@ def _natural(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 upwards")
     return value
+
+
+def _condition(text: str) -> tuple[str, float]:
+    """``slower=1.10``, ``larger=1.05`` or ``worse``, as a pair."""
+    name, _, limit = text.partition("=")
+    if name == "worse" and not limit:
+        return name, 0.0
+    if name not in ("slower", "larger"):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of slower=RATIO, larger=RATIO and worse")
+    return name, _positive(limit)
 
 
 def _positive(text: str) -> float:

@@ -1,20 +1,34 @@
-"""Every engine keeps to the protocol, and finds a gradient that is known in closed form."""
+"""Every engine keeps to the protocol, and finds a gradient that is known in closed form.
 
+TensorFlow is installed nowhere where these tests run; its engines are skipped, as all are that are not installed.
+"""
+
+import functools
 import importlib.util
+import math
+import shutil
+import tomllib
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from twograd import rules, tape
 from twograd.compare import CompareError, Unsupported, results, timing
 from twograd.compare.engines import ENGINES, check_names, create
+from twograd.compare.engines.protocol import expressing
 
 W = np.array([0.3, -0.7, 1.1], np.float32)
 B = np.float32(0.4)
 X = np.array([1.0, 2.0, -1.0], np.float32)
 
 
-@pytest.fixture(params=list(ENGINES))
+SLOW = ("pytensor-jax", "pytensor-numba")  # to compile
+NAMES = [name for name in ENGINES if name != "torch-compile"]  # half a minute: it has a test of its own
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
 def engine(request):
     chosen = create(request.param)
     if chosen.unavailable():
@@ -48,7 +62,12 @@ def inputs(engine):
 
 
 def build(engine):
-    stopwatch = timing.Stopwatch()
+    return _built(engine.name)
+
+
+@functools.cache
+def _built(name):
+    engine, stopwatch = create(name), timing.Stopwatch()
     built = engine.build(program(engine), inputs(engine), stopwatch)
     return built, stopwatch.measurements()
 
@@ -99,6 +118,8 @@ def test_counts_and_texts_have_known_names(engine):
         "output bytes",
         "flops",
     }
+    if engine.family == "pytensor":
+        assert counts["derivative nodes"] > counts["forward nodes"]
     assert counts.keys() <= known | {"bytes accessed"}
     assert all(value >= 0 for value in counts.values())
     assert texts.keys() <= {"forward", "derivative"}
@@ -125,7 +146,8 @@ def test_gradients_of_unused_parameters_are_zero(engine):
 def test_engine_titles_kinds_and_families_are_told():
     engines = [create(name) for name in ENGINES]
     assert [engine.name for engine in engines] == list(ENGINES)
-    assert len({engine.title for engine in engines}) == len(engines)
+    assert len({engine.title for engine in engines}) == len({engine.about for engine in engines}) == len(engines)
+    assert all(engine.about.endswith(".") and engine.about.count(". ") == 0 for engine in engines)
     families = {engine.name: engine.family for engine in engines}
     assert families["tape"] == families["graph"] == families["tape-primitive"] == families["graph-eager"] == "twograd"
     assert families["jax-jit"] == families["jax-eager"] == "jax"
@@ -133,6 +155,7 @@ def test_engine_titles_kinds_and_families_are_told():
 
 def test_names_are_checked_and_ordered():
     assert check_names(["jax-jit", "tape"]) == ["tape", "jax-jit"]
+    assert check_names(["all"]) == list(ENGINES)
     with pytest.raises(CompareError, match=r"unknown engine 'jaxjit'. Did you mean 'jax-jit'\?"):
         check_names(["jaxjit"])
 
@@ -204,3 +227,111 @@ def test_torch_without_cuda_is_not_available_on_a_gpu():
     if torch.cuda.is_available():
         pytest.skip("this torch can use the GPU")
     assert create("torch", "gpu").unavailable() == "the installed torch cannot use this GPU"
+
+
+# --- the corners of the tape and of the graph ------------------------------------------------------------------------
+
+
+def test_a_compiled_walk_is_one_compiled_call_from_the_second_call_on():
+    for name in ("tape-compiled", "tape-deferred"):
+        built, _ = build(create(name))
+        built.stages["forward+backward"]()
+        before = tape.compiled_backward.stats()
+        built.stages["forward+backward"]()
+        after = tape.compiled_backward.stats()
+        assert (after.hits - before.hits, after.compiles, after.plain) == (1, before.compiles, before.plain), name
+
+
+def test_what_create_graph_finds_can_be_differentiated_again():
+    engine = create("tape-create-graph")
+    leaf = tape.tensor(W, requires_grad=True)
+    (grad,) = engine.walk(tape.sum(leaf * leaf * leaf), [leaf], retain_graph=False)
+    (second,) = tape.autograd.grad(tape.sum(grad), [leaf])
+    np.testing.assert_allclose(second.array, 6 * W, rtol=1e-6)
+
+
+def test_backprop_by_value_calls_the_rules_each_time_and_traces_once():
+    engine, calls = create("graph-backprop"), []
+
+    def loss(params, x):
+        calls.append(None)
+        return engine.ops.np.sum(params * x)
+
+    built = engine.build(loss, engine.arrays((W, X)), timing.Stopwatch())
+    for _ in range(2):
+        with rules.recording() as called:
+            built.stages["forward+backward"]()
+        assert [call.primitive for call in called] == ["reduce_sum", "mul"]
+    assert len(calls) == 1
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name not in ("tape", "graph")])
+def test_what_is_not_installed_is_a_reason_and_imports_nothing(name, monkeypatch):
+    engine = create(name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert engine.unavailable().startswith("not installed")
+
+
+def test_every_extra_that_is_named_exists():
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    for name in ENGINES:
+        extra = create(name).install
+        assert not extra or extra[len("twograd[") : -1] in extras["optional-dependencies"], name
+
+
+def test_what_a_peer_lacks_is_unsupported_and_not_an_error():
+    said = r"Peer cannot express this program \(AttributeError: .*no attribute 'pi2'\)"
+    with pytest.raises(Unsupported, match=said), expressing("Peer"):
+        math.pi2  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ZeroDivisionError), expressing("Peer"):
+        1 / 0  # noqa: B018
+
+
+def test_torch_compile_says_that_it_needs_a_compiler(monkeypatch):
+    engine = create("torch-compile")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert engine.unavailable() == "needs a C++ compiler (g++ or clang++, or $CXX)"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own, on the way through its compiler
+def test_torch_compile_keeps_to_the_protocol_too():
+    engine = create("torch-compile")
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+    built, once = build(engine)
+    agree(engine.numpy(built.stages["forward+backward"]()))
+    assert once.keys() == {"compile"}
+    assert built.stages.keys() == {"forward", "forward+backward", "step"}
+    np.testing.assert_allclose(engine.numpy(built.stages["step"]())["w"], W - 1e-3 * expected()[1]["w"], rtol=1e-6)
+    with pytest.raises(Unsupported, match="not one graph"):
+        engine.value_and_grad(lambda w, x: w.sum() if float(w[0]) > 0 else x.sum())(*engine.arrays((W, X)))
+
+
+@pytest.mark.parametrize("name", ["dezero", pytest.param("pytensor-numba", marks=pytest.mark.slow)])
+def test_peers_run_a_program_of_the_comparisons_and_say_what_they_cannot(name):
+    engine = create(name)
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+
+    def loss(params, x):
+        return engine.ops.np.mean(engine.ops.np.tanh(x @ params) * x)
+
+    square = np.arange(4, dtype=np.float32).reshape(2, 2) / 4
+    value, grad = engine.numpy(engine.value_and_grad(loss)(*engine.arrays((square, square))))
+    right = jax.value_and_grad(lambda w: jax.numpy.mean(jax.numpy.tanh(square @ w) * square))(square)
+    np.testing.assert_allclose(value, right[0], rtol=1e-6)
+    np.testing.assert_allclose(grad, right[1], rtol=1e-5)
+    with pytest.raises(Unsupported, match="cannot express this program"):
+        engine.value_and_grad(lambda w, x: engine.ops.np.no_such_function(w))(*engine.arrays((square, square)))
+
+
+def test_dezero_leaves_numpy_as_it_was():
+    if create("dezero").unavailable():
+        pytest.skip("DeZero is not installed")
+    importlib.import_module("twograd.compare.engines.dezero_numpy")
+    assert "int" not in vars(np)

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,22 @@ def test_a_damaged_file_is_named_with_the_place(tmp_path, text, message):
     with pytest.raises(rs.DamagedResults, match=message) as error:
         rs.load(path)
     assert str(path) in str(error.value)
+
+
+def test_a_file_of_an_earlier_version_is_read_and_written_anew(tmp_path):
+    stored = Path(__file__).parent / "results_schema_1.json"
+    assert json.loads(stored.read_text())["schema_version"] == 1
+    loaded = rs.load(stored)
+    assert rs.to_json(loaded) == rs.to_json(example())
+    assert loaded.engines[0].about == ""
+    rs.save(loaded, tmp_path / "new.json")
+    assert json.loads((tmp_path / "new.json").read_text())["schema_version"] == rs.SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_a_version_that_never_was_is_refused(version):
+    with pytest.raises(rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to 2"):
+        rs.from_json({**rs.to_json(example()), "schema_version": version})
 
 
 def test_a_missing_file_is_named(tmp_path):

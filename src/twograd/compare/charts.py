@@ -54,9 +54,10 @@ def of_comparison(comparison: ComparisonResult, engines: Sequence[EngineInfo], s
     pairs = sentences.pairs(engines, comparison.cases)
     for case, note in ends:
         yield cumulative_times(case, pairs, note, setup)
-    for axis in comparison.axes:
-        if (group := longest_line(cases, axis)) is not None:
-            yield scaling(group, axis, comparison.name, setup)
+    for part in by_text_axes(cases):
+        for axis in comparison.axes:
+            if (group := longest_line(part, axis)) is not None:
+                yield scaling(group, axis, comparison.name, setup)
 
 
 def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curves, Chart]]:
@@ -241,6 +242,15 @@ def _free_edge(axes: "Axes", start: float, stop: float) -> int:
 
 
 # --- a comparison -----------------------------------------------------------------------------------------------------
+
+
+def by_text_axes(cases: Sequence[CaseResult]) -> list[list[CaseResult]]:
+    """The cases apart by their axes that are no numbers, such as the device: each part has charts of its own."""
+    parts: dict[tuple[tuple[str, object], ...], list[CaseResult]] = {}
+    for case in cases:
+        key = tuple((axis, value) for axis, value in case.axes.items() if isinstance(value, str))
+        parts.setdefault(key, []).append(case)
+    return list(parts.values())
 
 
 def longest_line(cases: Sequence[CaseResult], axis: str) -> list[CaseResult] | None:

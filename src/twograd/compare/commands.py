@@ -19,12 +19,18 @@ import jax
 from twograd._files import write_atomically
 from twograd.compare import corners as four
 from twograd.compare import environment, program, runner, terminal
-from twograd.compare.engines import ENGINES, check_names, create
-from twograd.compare.errors import CompareError
-from twograd.compare.results import Results, Settings, load, to_json
-from twograd.exit_codes import DISAGREEMENT, FAILURE, OK
+from twograd.compare.changes import changes
+from twograd.compare.engines import ENGINES, USUAL, check_names, create
+from twograd.compare.errors import CompareError, UnknownName
+from twograd.compare.merge import merged
+from twograd.compare.results import ONE_TIME_STAGES, STEADY_STAGES, Results, Settings, load, save, to_json
+from twograd.compare.trace import linked_lines
+from twograd.exit_codes import DISAGREEMENT, FAILURE, OK, REGRESSION
 
 Options = argparse.Namespace
+
+TEMPLATE = Path(__file__).parent / "templates" / "comparison.py"
+"""What ``twograd new`` writes: a whole comparison, which runs as it is."""
 
 
 def list(options: Options) -> int:
@@ -77,13 +83,59 @@ def corners(options: Options) -> int:
     return OK if found.agree else DISAGREEMENT
 
 
-def plot(options: Options) -> int:
-    source = Path(options.results)
-    source = source / runner.RESULTS_FILE if source.is_dir() else source
-    results = load(source)
-    out = writable_folder(options.out) if options.out is not None else source.parent
-    print(_draw(results, out))
+def trace(options: Options) -> int:
+    (declaration,) = program.find([options.file])
+    with jax.enable_x64(options.dtype == "float64"), runner.on_device(options.device):
+        f, args = four.declared(declaration, options.dtype, options.seed)
+        found = linked_lines(f, args, declaration.path)
+    terminal.show_lines(terminal.console(options.color), found)
     return OK
+
+
+def plot(options: Options) -> int:
+    sources = [_results_file(name) for name in options.results]
+    runs = [load(source) for source in sources]
+    if len(runs) == 1:
+        out = writable_folder(options.out) if options.out is not None else sources[0].parent
+        print(_draw(runs[0], out))
+        return OK
+    if options.out is None:
+        raise CompareError("the report of several results needs a folder of its own: choose one with --out.")
+    together, out = merged(runs), writable_folder(options.out)
+    if (out / runner.RESULTS_FILE).resolve() in {source.resolve() for source in sources}:
+        raise CompareError(f"--out {options.out} has one of the results in it; choose another folder.")
+    save(together, out / runner.RESULTS_FILE)
+    print(_draw(together, out))
+    return OK
+
+
+def diff(options: Options) -> int:
+    before, after = (load(_results_file(name)) for name in (options.before, options.after))
+    for stage in options.stages:
+        if stage not in STEADY_STAGES + ONE_TIME_STAGES:
+            raise UnknownName("stage", stage, STEADY_STAGES + ONE_TIME_STAGES)
+    found = changes(before, after, options.stages, options.relative_to)
+    terminal.show_changes(terminal.console(options.color), found, options.relative_to)
+    failures = found.failures(dict(options.fail_if))
+    for failure in failures:
+        print(f"twograd: {failure}", file=sys.stderr)
+    return REGRESSION if failures else OK
+
+
+def new(options: Options) -> int:
+    path = Path(options.name if options.name.endswith(".py") else f"{options.name}.py")
+    if path.exists():
+        raise CompareError(f"{path} is there already, and stays as it is; choose another name.")
+    writable_folder(str(path.parent))
+    write_atomically(path, TEMPLATE.read_bytes())
+    print(f"{path}: a comparison to be changed; `twograd report --quick {path}` runs it.")
+    return OK
+
+
+def _results_file(name: str) -> Path:
+    """A results.json, given by its own name or its folder's."""
+    path = Path(name)
+    return path / runner.RESULTS_FILE if path.is_dir() else path
 
 
 def exit_code(results: Results) -> int:
@@ -110,7 +162,7 @@ def writable_folder(name: str) -> Path:
 
 def _run(options: Options, timed: bool) -> Results:
     """Everything that can be refused is refused before the first program is built."""
-    declarations = program.find(options.only)
+    declarations = program.find([*options.files, *options.only])
     settings = _settings(options, timed)
     out = writable_folder(options.out) if options.out is not None else None
     json_path = None if options.json in (None, "-") else Path(options.json)
@@ -141,7 +193,7 @@ def _settings(options: Options, timed: bool) -> Settings:
         device=runner.resolve_device(options.device),
         dtype=options.dtype,
         seed=options.seed,
-        engines=check_names(options.engines) or [*ENGINES],
+        engines=check_names(options.engines) or [*USUAL],
     )
     chosen = {"min_time": "min_time", "min_rounds": "rounds", "warmup_cap": "warmup", "precision": "precision"}
     given = {setting: getattr(options, option, None) for setting, option in chosen.items()}

@@ -25,7 +25,7 @@ from twograd._table import TextTable
 from twograd.compare import check, timing, units
 from twograd.compare.engines.graph_engines import Graph
 from twograd.compare.errors import CompareError, Unsupported
-from twograd.compare.program import Comparison, Declaration
+from twograd.compare.program import Comparison, Declaration, plain_function, recordable
 from twograd.compare.results import Check, Settings
 from twograd.compare.runner import case_name, cast, make_inputs
 from twograd.graph.advice import explaining
@@ -179,14 +179,16 @@ def declared(
     Raises CompareError where there is neither.
     """
     module = declaration.run()
-    if not isinstance(getattr(module, "comparison", None), Comparison):
-        if not callable(getattr(module, "f", None)) or not isinstance(getattr(module, "args", None), (tuple, list)):
+    comparison = getattr(module, "comparison", None)
+    if not isinstance(comparison, Comparison):
+        plain = plain_function(module)
+        if plain is None:
             raise CompareError(
                 f"{declaration.path}: has neither 'comparison = Comparison(...)' nor a function f and its arguments, "
                 "a tuple args."
             )
-        return module.f, jax.tree.map(lambda leaf: cast(leaf, dtype), tuple(module.args))
-    comparison = module.comparison
+        f, args = plain
+        return f, jax.tree.map(lambda leaf: cast(leaf, dtype), args)
     axes = (comparison.quick or comparison.cases)[0]
     try:
         loss = comparison.program("graph", "twograd", axes)
@@ -260,18 +262,12 @@ class Backward:
     name = "tape backward"
 
     def __init__(self, f: Callable[..., Any], args: Sequence[Any]):
-        self._f, self._args = f, args
+        self._f, self._args = recordable(f), args
 
     def _record(self) -> tuple[list[Any], Any]:
         arrays, tree = tree_flatten(self._args[0])
         leaves = [tape.tensor(array, requires_grad=True) for array in arrays]
-        args = (tree_unflatten(tree, leaves), *self._args[1:])
-        try:
-            return leaves, self._f(*args)
-        except TypeError as error:  # jax.numpy does not take Tensors
-            if "is not a valid JAX type" not in str(error):
-                raise
-            return leaves, tape.apply(self._f, *args)
+        return leaves, self._f(tree_unflatten(tree, leaves), *self._args[1:])
 
     def _differentiate(self, leaves: list[Any], loss: Any) -> list[Any]:
         loss.backward()

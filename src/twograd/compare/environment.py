@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def commit() -> dict[str, Any]:
     if revision is None:
         return {}
     return {"id": revision, "time": _git(root, "log", "-1", "--format=%cI"), "dirty": bool(_git(root, "status", "-s"))}
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """All of a stamp as pairs of names and texts, nested names joined by dots; what is empty is left out."""
+    if isinstance(value, Mapping):
+        return [pair for key, item in value.items() for pair in flat(item, f"{name}.{key}" if name else str(key))]
+    if value is None or value == "" or value == []:
+        return []
+    if isinstance(value, list | tuple):
+        return [(name, ", ".join(map(str, value)))]
+    return [(name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value))]
 
 
 def without_private_paths(text: str) -> str:

@@ -63,6 +63,8 @@ What flows in: the name of a file in ``comparisons/``, or a path. What flows out
               curves.append(Series(name, range(len(losses)), losses, engine=name))
           yield Curves("Training", "step", "loss", curves)
 - ``engines`` limits which engines take part, where others would teach nothing.
+
+A file with a plain function ``f`` of JAX and its arguments, a tuple ``args``, is a comparison too: see :func:`of`.
 """
 
 import ast
@@ -77,6 +79,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+
+from twograd import tape
 from twograd.compare.errors import CompareError, UnknownName, Unsupported
 from twograd.compare.results import Finding
 
@@ -120,6 +125,47 @@ class Comparison:
         return functools.partial(loss, **{name: axes[name] for name in keywords if name in axes})
 
 
+FOREIGN = ("torch", "autograd", "pytensor", "dezero", "tensorflow")
+"""The families of the engines that do not run functions of JAX's arrays."""
+
+
+def of(f: Callable[..., Any], args: Sequence[Any]) -> Comparison:
+    """The comparison of a plain function, written in jax.numpy or twograd.numpy, on these arguments alone.
+
+    The gradient is with respect to the first argument.
+    """
+    program = recordable(f)
+    variants = dict.fromkeys(FOREIGN, "the program is a function of JAX's arrays; written with ops, all engines run it")
+    return Comparison(inputs=lambda rng: tuple(args), loss=lambda _, *inputs: program(*inputs), variants=variants)
+
+
+def recordable(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f`` as a function that takes Tensors too: op by op, or all of it as one op where it is written in jax.numpy."""
+    as_one_op = False
+
+    @functools.wraps(f)
+    def program(*inputs):
+        nonlocal as_one_op
+        if not any(isinstance(leaf, tape.Tensor) for leaf in jax.tree.leaves(inputs)):
+            return f(*inputs)
+        if not as_one_op:
+            try:
+                return f(*inputs)
+            except TypeError as error:  # jax.numpy does not take Tensors
+                if "is not a valid JAX type" not in str(error):
+                    raise
+                as_one_op = True
+        return tape.apply(f, *inputs)
+
+    return program
+
+
+def plain_function(module: ModuleType) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """The function ``f`` and the arguments ``args`` of a file that has these; otherwise None."""
+    f, args = getattr(module, "f", None), getattr(module, "args", None)
+    return (f, tuple(args)) if callable(f) and isinstance(args, (tuple, list)) else None
+
+
 @dataclass(frozen=True)
 class Declaration:
     """A comparison file: its name and text, known without running it, and by :meth:`load` what it declares."""
@@ -142,13 +188,17 @@ class Declaration:
 
     def load(self) -> Comparison:
         """Runs the file. Raises CompareError, naming the line, where it raises or declares no comparison."""
-        comparison = getattr(self.run(), "comparison", None)
-        if not isinstance(comparison, Comparison):
+        module = self.run()
+        comparison = getattr(module, "comparison", None)
+        if isinstance(comparison, Comparison):
+            return comparison
+        plain = plain_function(module)
+        if plain is None:
             raise CompareError(
-                f"{self.path}: declares no comparison; it needs a line 'comparison = Comparison(...)' "
-                f"(see the docstring of twograd.compare.program)."
+                f"{self.path}: declares no comparison; it needs a line 'comparison = Comparison(...)' (`twograd new "
+                f"{self.name}_2` writes an example), or a function f and its arguments, a tuple args."
             )
-        return comparison
+        return of(*plain)
 
 
 def find(names: Sequence[str] = ()) -> list[Declaration]:

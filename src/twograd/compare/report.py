@@ -25,6 +25,7 @@ from markupsafe import Markup, escape
 from twograd import graph
 from twograd._files import write_atomically
 from twograd.compare import charts, sentences, tables
+from twograd.compare.environment import flat
 from twograd.compare.results import (
     SCHEMA_VERSION,
     CaseResult,
@@ -119,6 +120,12 @@ def html(results: Results, drawn: Sequence[list[Drawn]]) -> str:
     return template.render(
         **_content(results), sections=_sections(results, drawn), colors=style.colors(), data=_embedded(results)
     )
+
+
+def fragment(sentences: Sequence[str], tables: Sequence[TextTable], charts: Sequence[Drawn]) -> str:
+    """A part of a page, for notebooks: in the page's own type and ink, without scripts."""
+    template = _templates().get_template("notebook.html.j2")
+    return template.render(sentences=sentences, tables=tables, charts=charts, colors=style.colors())
 
 
 def markdown(results: Results) -> str:
@@ -309,19 +316,9 @@ def setup_line(results: Results) -> str:
 
 def environment_table(environment: Mapping[str, Any]) -> TextTable:
     """All of the stamp, one line per value, nested names joined by dots."""
-    rows = [[tables.Item(name), tables.Item(value)] for name, value in _flat(environment)]
+    rows = [[tables.Item(name), tables.Item(value)] for name, value in flat(environment)]
     headings = [tables.Heading("what", numeric=False), tables.Heading("value", numeric=False)]
     return TextTable("Environment", headings, rows)
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [pair for key, item in value.items() for pair in _flat(item, f"{name}.{key}" if name else str(key))]
-    if value is None or value == "" or value == []:
-        return []
-    if isinstance(value, list | tuple):
-        return [(name, ", ".join(map(str, value)))]
-    return [(name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value))]
 
 
 def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -26,7 +26,8 @@ from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 2
-"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions`."""
+"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` and :class:`Conditions` came, empty where
+they are not there."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -228,7 +229,8 @@ class ComparisonResult:
 
 @dataclass
 class EngineInfo:
-    """What the report says about an engine. ``rules`` names whose derivative rules it stands on."""
+    """What the report says about an engine. ``rules`` names whose derivative rules it stands on; ``about`` says in a
+    sentence how it comes to a gradient."""
 
     name: str
     title: str
@@ -237,6 +239,7 @@ class EngineInfo:
     version: str
     available: bool
     reason: str = ""
+    about: str = ""
 
 
 @dataclass
@@ -327,7 +330,7 @@ def from_json(data: Any) -> Results:
         raise DamagedResults(
             f"written by a newer twograd (schema {version}; this one reads up to {SCHEMA_VERSION}). Upgrade twograd."
         )
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DamagedResults(f"unknown schema_version {version!r}; this twograd reads 1 to {SCHEMA_VERSION}.")
     return decode(Results, data["twograd"], "twograd")
 

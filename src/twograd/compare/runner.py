@@ -269,6 +269,9 @@ def _build(engine: Engine, comparison: Comparison, axes: Axes, inputs: tuple[Any
     except Exception as error:
         return Row(engine.name, "failed", _describe(error), texts={"traceback": _traceback(error)})
     row = Row(engine.name, "ok", loss=gradient.loss, stages=stopwatch.measurements())
+    asked, given = (sorted({str(x.dtype) for x in jax.tree.leaves(tree)}) for tree in (inputs[0], gradient.leaves))
+    if asked != given:
+        row.notes.append(f"its gradients are {' and '.join(given)}, of parameters of {' and '.join(asked)}")
     return Ready(engine, row, built, gradient)
 
 
@@ -446,7 +449,9 @@ def _engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
         engine = create(name, settings.device)
         reason = engine.unavailable()
         version = "" if reason else engine.version()
-        infos.append(EngineInfo(name, engine.title, engine.kind, engine.family, version, not reason, reason))
+        infos.append(
+            EngineInfo(name, engine.title, engine.kind, engine.family, version, not reason, reason, engine.about)
+        )
         if not reason:
             engines[name] = engine
     return engines, infos

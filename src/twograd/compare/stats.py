@@ -44,6 +44,24 @@ def ratio(a: Measurement, b: Measurement, seed: int = 0) -> Interval:
     return _interval(a.median / b.median, medians_a / medians_b)
 
 
+def change(
+    before: Measurement, after: Measurement, references: tuple[Measurement, Measurement] | None = None, seed: int = 0
+) -> Interval:
+    """How many times as long ``after`` takes as ``before``, a measurement of another run.
+
+    With ``references``, one measurement of each of both runs, each time counts as a multiple of its run's reference.
+    """
+    if references is None:
+        new, old = _resampled_medians(after, before, seed, same_rounds=False)
+        return _interval(after.median / before.median, new / old)
+    estimate = (after.median / references[1].median) / (before.median / references[0].median)
+    if min(len(m.seconds) for m in (before, after, *references)) < FEWEST_SAMPLES:
+        return Interval(estimate, 0.0, math.inf)
+    old, old_reference = _resampled_medians(before, references[0], seed)
+    new, new_reference = _resampled_medians(after, references[1], seed + 1)
+    return _interval(estimate, (new / new_reference) / (old / old_reference))
+
+
 def clearly_different(interval: Interval) -> bool:
     """Whether the interval of a ratio leaves out 1; otherwise the report says "no clear difference"."""
     return not interval.low <= 1.0 <= interval.high
@@ -84,21 +102,25 @@ def _catch_up(extra: float, gain: float) -> float:
     return float(math.ceil(extra / gain)) if gain > 0 else math.inf
 
 
-def _resampled_medians(a: Measurement, b: Measurement, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resampled_medians(
+    a: Measurement, b: Measurement, seed: int, same_rounds: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Medians of bootstrap resamples of both.
 
     Sample i of both was taken in round i, so rounds are resampled, not samples: what slowed a whole round cancels. An
-    engine that left early has fewer rounds; the two are then resampled apart. A few rounds are not resampled, but stand
-    for what the medians may be: the least and the largest of n hold the median with a probability of 1 - 2^(1 - n).
+    engine that left early has fewer rounds; the two are then resampled apart, as are those of two runs. A few rounds are
+    not resampled, but stand for what the medians may be: the least and the largest of n hold the median with a
+    probability of 1 - 2^(1 - n).
     """
     rng = np.random.default_rng(seed)
     x, y = np.array(a.seconds), np.array(b.seconds)
     if min(len(x), len(y)) < FEWEST_SAMPLES:
         return np.array([0.0, np.inf]), np.array([1.0, 1.0])
-    if len(x) == len(y) < MANY_ROUNDS:
-        return x, y
+    same_rounds = same_rounds and len(x) == len(y)
+    if min(len(x), len(y)) < MANY_ROUNDS:
+        return (x, y) if same_rounds else (np.repeat(x, len(y)), np.tile(y, len(x)))
     rounds_x = rng.integers(len(x), size=(RESAMPLES, len(x)))
-    rounds_y = rounds_x if len(x) == len(y) else rng.integers(len(y), size=(RESAMPLES, len(y)))
+    rounds_y = rounds_x if same_rounds else rng.integers(len(y), size=(RESAMPLES, len(y)))
     return np.median(x[rounds_x], axis=1), np.median(y[rounds_y], axis=1)
 
 

@@ -423,7 +423,7 @@ def engines_table(engines: Sequence[EngineInfo]) -> TextTable:
         [
             [
                 engine(info.name),
-                Item(info.title),
+                Item(info.title, info.about),
                 Item("static: traced once" if info.kind == "static" else "dynamic: recorded at each call"),
                 Item(info.rules),
                 Item(info.version) if info.available else Item("absent", info.reason, tone="faint"),

@@ -11,20 +11,25 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from twograd._console import console as console
 from twograd.compare import results, stats
+from twograd.compare.changes import Changes, summary
 from twograd.compare.check import REFERENCE
 from twograd.compare.corners import Corners
 from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row
 from twograd.compare.runner import Progress
+from twograd.compare.trace import Trace
+
+CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}
 
 STATUS_STYLE = {"ok": "green", "mismatch": "bold red", "failed": "bold red", "skipped": "yellow"}
 
@@ -109,6 +114,84 @@ def show_corners(screen: Console, found: Corners) -> None:
     screen.print(table)
     for note in found.table.notes:
         _footer(screen, note)
+
+
+def show_lines(screen: Console, found: Trace) -> None:
+    """Each line of the program, and below it its nodes, its equations and its derivative's, side by side."""
+    screen.print(Text(found.name, style="bold"))
+    for label, text in (
+        ("inputs", ", ".join(" is ".join(i.split(maxsplit=1)) for i in found.inputs)),
+        ("results", found.outputs),
+    ):
+        screen.print(Text(f"{label}: {text}"))
+    columns = ("tape nodes", "equations of the program", "equations of the derivative")
+    screen.print(_side_by_side([[Text(column, style="bold")] for column in columns]))
+    for line in found.lines:
+        number = f"{line.number:>4}" if line.number else "    "
+        screen.print(Text(f"{number}  {line.source}", style="cyan"), soft_wrap=True)
+        cells = (line.nodes, line.program, line.derivative)
+        if any(cells):
+            screen.print(_side_by_side([[Text(text) for text in texts] for texts in cells]))
+    _footer(
+        screen,
+        "A node is recorded for an equation, number by number; '<- sin.3' marks what the rule of equation 3, a sin, "
+        "emitted. Parameters that are long are left out.",
+    )
+
+
+def _side_by_side(columns: Sequence[Sequence[Text]]) -> Padding:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    for _ in columns:
+        grid.add_column(ratio=1, overflow="fold")
+    grid.add_row(*(Group(*texts) for texts in columns))
+    return Padding(grid, (0, 0, 0, 6))
+
+
+def show_changes(screen: Console, found: Changes, relative_to: str | None) -> None:
+    """What else differs, then statuses, times and sizes."""
+    if found.environment:
+        table = _table("What else differs", "what", "before", "after")
+        for difference in found.environment:
+            table.add_row(*map(escape, (difference.what, difference.before, difference.after)))
+        screen.print(table)
+    else:
+        screen.print("Versions, machine and settings are the same.")
+    if found.statuses:
+        table = _table("Rows with another status", "row", "before", "after", "reason")
+        for place, difference in found.statuses:
+            table.add_row(*map(escape, (str(place), difference.before, difference.after, difference.what)))
+        screen.print(table)
+    if found.times:
+        unit = unit_for([m for change in found.times for m in (change.before, change.after)])
+        ratio = "after / before" if relative_to is None else f"the same, in multiples of {relative_to}"
+        table = _table(f"Times in {unit}", "row", "stage", "before", "after", escape(ratio), "")
+        for column in table.columns[2:5]:
+            column.justify = "right"
+        for change in found.times:
+            table.add_row(
+                escape(str(change.place)),
+                change.stage,
+                in_unit(change.before.median, unit),
+                in_unit(change.after.median, unit),
+                _interval(change.ratio),
+                Text(change.verdict, style=CHANGE_STYLE[change.verdict]),
+            )
+        screen.print(table)
+        screen.print(summary(found))
+    if found.sizes:
+        table = _table("Sizes that changed", "row", "what", "before", "after")
+        for change in found.sizes:
+            table.add_row(escape(str(change.place)), change.what, f"{change.before:g}", f"{change.after:g}")
+        screen.print(table)
+    _footer(
+        screen,
+        "Intervals (95 %) are of the samples within each run. What differs from run to run as a whole is not in them: "
+        "compare two runs of one version to see how much that is, or take times --relative-to an engine.",
+    )
+
+
+def _interval(ratio: stats.Interval) -> str:
+    return f"{ratio.estimate:.3g} ({ratio.low:.3g} to {ratio.high:.3g})"
 
 
 def show_outcome(screen: Console, found: Results) -> None:

@@ -11,7 +11,7 @@ from twograd.compare.engines.protocol import Engine as Engine
 from twograd.compare.engines.protocol import Ops as Ops
 from twograd.compare.errors import UnknownName
 
-ENGINES = {
+USUAL = {
     "tape": ("twograd.compare.engines.tape_engines", "Tape"),
     "graph": ("twograd.compare.engines.graph_engines", "Graph"),
     "jax-jit": ("twograd.compare.engines.jax_engines", "JaxJit"),
@@ -21,7 +21,24 @@ ENGINES = {
     "graph-eager": ("twograd.compare.engines.graph_engines", "GraphEager"),
     "jax-eager": ("twograd.compare.engines.jax_engines", "JaxEager"),
 }
-"""In the order in which they are shown, and in which they are built: those that share compiled kernels come last."""
+"""The engines that run where none is asked for by name. All are in the order in which they are shown and built: those
+that share compiled kernels come last."""
+
+ENGINES = USUAL | {
+    "tape-compiled": ("twograd.compare.engines.tape_engines", "TapeCompiled"),
+    "tape-deferred": ("twograd.compare.engines.tape_engines", "TapeDeferred"),
+    "tape-create-graph": ("twograd.compare.engines.tape_engines", "TapeCreateGraph"),
+    "graph-backprop": ("twograd.compare.engines.graph_engines", "GraphBackprop"),
+    "torch-func": ("twograd.compare.engines.torch_engine", "TorchFunc"),
+    "torch-compile": ("twograd.compare.engines.torch_engine", "TorchCompile"),
+    "pytensor-jax": ("twograd.compare.engines.pytensor_engine", "PyTensorJax"),
+    "pytensor-numba": ("twograd.compare.engines.pytensor_engine", "PyTensorNumba"),
+    "dezero": ("twograd.compare.engines.dezero_engine", "Dezero"),
+    "tensorflow": ("twograd.compare.engines.tensorflow_engine", "TensorFlow"),
+    "tensorflow-function": ("twograd.compare.engines.tensorflow_engine", "TensorFlowFunction"),
+    "tensorflow-v1": ("twograd.compare.engines.tensorflow_engine", "TensorFlowV1"),
+}
+"""Every engine. ``all`` stands for their names on the command line."""
 
 
 def create(name: str, device: str = "cpu") -> Engine:
@@ -31,8 +48,10 @@ def create(name: str, device: str = "cpu") -> Engine:
 
 
 def check_names(names: Iterable[str]) -> list[str]:
-    """The same names, in the order of :data:`ENGINES`; raises UnknownName. Imports no engine."""
+    """The same names (``all``: every one) in the order of :data:`ENGINES`; raises UnknownName. Imports no engine."""
     names = list(names)
+    if "all" in names:
+        return [*ENGINES]
     for name in names:
         if name not in ENGINES:
             raise UnknownName("engine", name, ENGINES)

@@ -12,6 +12,7 @@ from twograd.compare.engines.xla import sgd
 class Autograd(Engine):
     name = "autograd"
     title = "HIPS autograd"
+    about = "A tape over NumPy, whose rules are written in the wrapped NumPy: the ancestor of jax.grad."
     kind = "dynamic"
     family = "autograd"
     distribution = "autograd"

@@ -1,9 +1,11 @@
-"""``twograd.graph``: traced, transformed into a bigger graph, optimised; then compiled, or interpreted as it is."""
+"""``twograd.graph``: traced, transformed into a bigger graph, optimised; then compiled, or interpreted as it is; or
+walked back by value, with no equation added."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.tree_util import tree_leaves, tree_unflatten
+from jax.tree_util import tree_flatten, tree_leaves, tree_unflatten
 
 from twograd import graph
 from twograd.compare.engines.protocol import Built, Ops, Program, Stage
@@ -14,6 +16,7 @@ from twograd.graph.transform import evaluate
 class Graph(JaxArrays):
     name = "graph"
     title = "twograd.graph, compiled"
+    about = "The program is traced once and extended by the equations of its derivative; XLA compiles the whole."
     kind = "static"
     family = "twograd"
     distribution = "twograd"
@@ -47,6 +50,7 @@ class Graph(JaxArrays):
 class GraphEager(Graph):
     name = "graph-eager"
     title = "twograd.graph, interpreted"
+    about = "The same extended graph, whose equations are executed one by one."
 
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(*inputs):
@@ -71,6 +75,44 @@ class GraphEager(Graph):
             counts=lambda: _counts(forward, derivative),
             texts=lambda: _texts(forward, derivative),
         )
+
+
+class GraphBackprop(Graph):
+    name = "graph-backprop"
+    title = "twograd.graph, backprop by value"
+    about = "The program is traced once, evaluated equation by equation, and walked back by value, as in Caffe."
+
+    def value_and_grad(self, f: Program) -> Program:
+        def value_and_grad(*inputs):
+            return walked_back(graph.trace(f, *inputs), inputs)()
+
+        return value_and_grad
+
+    def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        params, *_ = inputs
+        with stage("trace"):
+            g = graph.trace(f, *inputs)
+        gradient = walked_back(g, inputs)
+        return Built(
+            stages={
+                "forward+backward": lambda: jax.block_until_ready(gradient()),
+                "step": lambda: jax.block_until_ready(sgd(params, gradient()[1])),
+                "forward": blocked(interpreted(g), *inputs),
+            },
+            counts=lambda: {"forward nodes": count_equations(g.jaxpr)},
+            texts=lambda: {"forward": shortened(g.text(provenance=False))},
+        )
+
+
+def walked_back(g: graph.Graph, inputs: tuple[Any, ...]) -> Callable[[], tuple[Any, Any]]:
+    """``(loss, gradients)`` of ``g`` on ``inputs``, computed anew at each call."""
+    leaves, tree = tree_flatten(inputs[0])
+
+    def value_and_grad():
+        loss, grads = graph.backprop(g, inputs, 0, tuple(range(len(leaves))))
+        return loss, tree_unflatten(tree, grads)
+
+    return value_and_grad
 
 
 def interpreted(g: graph.Graph) -> Program:

@@ -19,6 +19,7 @@ from twograd.compare.engines.xla import (
 class JaxJit(JaxArrays):
     name = "jax-jit"
     title = "jax.jit(jax.value_and_grad)"
+    about = "JAX differentiates while it traces, and XLA compiles the result: what most of its users do."
     kind = "static"
     family = "jax"
     ops = Ops("jax.numpy", "twograd.nn.functional", "JAX")
@@ -59,6 +60,7 @@ class JaxJit(JaxArrays):
 class JaxEager(JaxArrays):
     name = "jax-eager"
     title = "jax.value_and_grad without jit"
+    about = "Each primitive is dispatched on its own, and each call traces anew."
     kind = "dynamic"
     family = "jax"
     ops = JaxJit.ops

@@ -5,11 +5,13 @@ the same program ready to be run and timed. Read :meth:`Engine.build`, then any 
 in about forty lines, and is the only place where that engine is imported.
 """
 
+import contextlib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
@@ -31,12 +33,12 @@ class Ops:
     def __init__(self, np: str | Any, F: str | Any | None, owner: str):
         self._np, self._F, self._owner = np, F, owner
 
-    @property
+    @functools.cached_property  # an attribute once it is there: torch.compile reads it without running Python
     def np(self) -> Any:
         """The numpy-like namespace."""
         return _namespace(self._np)
 
-    @property
+    @functools.cached_property
     def F(self) -> Any:
         """The functional namespace, with PyTorch's names."""
         return _Absent(self._owner) if self._F is None else _namespace(self._F)
@@ -50,6 +52,16 @@ class _Absent:
 
     def __getattr__(self, name: str) -> Any:
         raise Unsupported(f"{self._owner} has no {name}")
+
+
+@contextlib.contextmanager
+def expressing(owner: str) -> Iterator[None]:
+    """Around a program that an engine with fewer functions than NumPy runs: what it has not makes it Unsupported."""
+    try:
+        yield
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        text = " ".join(str(error).split())[:300].rstrip(".")
+        raise Unsupported(f"{owner} cannot express this program ({type(error).__name__}: {text})") from error
 
 
 def _namespace(module: str | Any) -> ModuleType | Any:
@@ -71,12 +83,16 @@ class Built:
 
 
 class Engine(ABC):
-    """One engine. ``family`` names whose derivative rules it uses: two of one family are not independent evidence."""
+    """One engine. ``title`` is what it is called, ``about`` a sentence that says how it comes to a gradient.
+
+    ``family`` names whose derivative rules it uses: two of one family are not independent evidence.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    about: ClassVar[str]
     kind: ClassVar[Literal["dynamic", "static"]]
-    family: ClassVar[Literal["twograd", "jax", "torch", "autograd"]]
+    family: ClassVar[Literal["twograd", "jax", "torch", "autograd", "pytensor", "dezero", "tensorflow"]]
     distribution: ClassVar[str]
     install: ClassVar[str] = ""
     ops: ClassVar[Ops]

@@ -1,5 +1,10 @@
-"""PyTorch's own autograd, eager, with NumPy's names in front of it."""
+"""PyTorch's own autograd, with NumPy's names in front of it: eager, as a function of functions, and compiled.
 
+Read :class:`Torch`. All three use PyTorch's rules and PyTorch's own threads, as many as the process may run on.
+"""
+
+import os
+import shutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,11 +12,13 @@ import jax
 import numpy as np
 
 from twograd.compare.engines.protocol import LEARNING_RATE, Built, Engine, Ops, Program, Stage
+from twograd.compare.errors import Unsupported
 
 
 class Torch(Engine):
     name = "torch"
     title = "PyTorch, eager"
+    about = "PyTorch's tape: each op runs at once and is recorded; the walk back over the nodes is C++."
     kind = "dynamic"
     family = "torch"
     distribution = "torch"
@@ -54,11 +61,16 @@ class Torch(Engine):
 
         return value_and_grad
 
+    def forward(self, f: Program) -> Program:
+        """The program as it is run without gradients."""
+        return f
+
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
         import torch
 
         params, *batch = inputs
         value_and_grad = self.value_and_grad(f)
+        f = self.forward(f)
         synchronize = torch.cuda.synchronize if self.device == "gpu" else lambda: None
 
         def finished(result):
@@ -108,6 +120,81 @@ class Torch(Engine):
             },
             counts=counts,
         )
+
+
+class TorchFunc(Torch):
+    name = "torch-func"
+    title = "torch.func.grad_and_value"
+    about = "JAX's way of asking, over PyTorch's tape: a function is made into the function of its gradient."
+
+    def value_and_grad(self, f: Program) -> Program:
+        import torch
+
+        grad_and_value = torch.func.grad_and_value(f)
+
+        def value_and_grad(*inputs):
+            grads, loss = grad_and_value(*inputs)
+            return loss, grads
+
+        return value_and_grad
+
+    def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        return _without_a_tape(super().build(f, inputs, stage))
+
+
+class TorchCompile(Torch):
+    name = "torch-compile"
+    title = "torch.compile"
+    about = "Dynamo traces the program from its bytecode, AOTAutograd its derivative; Inductor makes C++ of both."
+    kind = "static"
+
+    def unavailable(self) -> str:
+        reason = super().unavailable()
+        if not reason and self.device == "cpu" and _compiler() is None:
+            return "needs a C++ compiler (g++ or clang++, or $CXX)"
+        return reason
+
+    def value_and_grad(self, f: Program) -> Program:
+        return super().value_and_grad(self.forward(f))
+
+    def forward(self, f: Program) -> Program:
+        """Compiled as one graph: what Dynamo cannot trace it would otherwise run as it is, and say nothing."""
+        import torch
+        from torch._dynamo.exc import TorchDynamoException
+
+        _ = self.ops.np, self.ops.F  # Dynamo does not trace what finds them
+        compiled = torch.compile(f, dynamic=False, fullgraph=True)
+
+        def run(*inputs):
+            try:
+                return compiled(*inputs)
+            except TorchDynamoException as error:
+                raise Unsupported(f"not one graph ({str(error).strip().splitlines()[0]})") from error
+
+        return run
+
+    def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        import torch
+        import torch._inductor.config as inductor
+
+        torch.compiler.reset()
+        # Nothing from an earlier process is at hand, and no pool of processes stays behind that would disturb others.
+        with inductor.patch(force_disable_caches=True, compile_threads=1):
+            built = _without_a_tape(super().build(f, inputs, stage))
+            with stage("compile"):
+                built.stages["forward+backward"]()
+            built.stages["forward"]()  # compiled too, without gradients; not charged to whoever asks for one
+        return built
+
+
+def _without_a_tape(built: Built) -> Built:
+    """Without the stages in which a tape is written and walked: there is none, or none that one can hold."""
+    kept = {name: run for name, run in built.stages.items() if name not in ("record", "backward")}
+    return Built(kept)
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
 
 
 def _count_nodes(root: Any) -> int:
