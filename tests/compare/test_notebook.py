@@ -14,7 +14,7 @@ import twograd
 import twograd.compare
 import twograd.numpy as tnp
 from twograd import cli, graph, tape
-from twograd.compare import Comparison, CompareError, Unsupported, notebook, program
+from twograd.compare import CompareError, Comparison, Unsupported, notebook, program
 from twograd.compare.commands import TEMPLATE
 from twograd.compare.engines import ENGINES, create
 from twograd.compare.program import recordable

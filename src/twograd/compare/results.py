@@ -26,8 +26,8 @@ from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 2
-"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` and :class:`Conditions` came, empty where
-they are not there."""
+"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` and :class:`Conditions` came, empty
+where they are not there."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""

@@ -108,8 +108,8 @@ def _resampled_medians(
     """Medians of bootstrap resamples of both.
 
     Sample i of both was taken in round i, so rounds are resampled, not samples: what slowed a whole round cancels. An
-    engine that left early has fewer rounds; the two are then resampled apart, as are those of two runs. A few rounds are
-    not resampled, but stand for what the medians may be: the least and the largest of n hold the median with a
+    engine that left early has fewer rounds; the two are then resampled apart, as are those of two runs. A few rounds
+    are not resampled, but stand for what the medians may be: the least and the largest of n hold the median with a
     probability of 1 - 2^(1 - n).
     """
     rng = np.random.default_rng(seed)
