@@ -19,7 +19,7 @@ import numpy as np
 
 import twograd.numpy as tnp
 from twograd import data, graph, nn, tape
-from twograd.compare import Comparison, Curves, Observation, Series, Table
+from twograd.compare import Comparison, Curves, Listing, Observation, Series, Table
 from twograd.fronts import caffe, torch7
 from twograd.graph import symbolic
 from twograd.nn import functional as F
@@ -460,6 +460,15 @@ def steps(context, trials, reference, x, y):
         f"A gradient can be differentiated again with {listed(twice)}"
         + "".join(f"; {name}: {found[1].partition(':')[0]}" for name, found in again.items() if found[0] == "no")
         + "."
+    )
+    net = trials["Caffe"].system.net
+    yield Listing(
+        "Caffe's list of layers, with the Splits that it puts in",
+        "\n".join(
+            f"{layer.type:16}{', '.join(layer.param.bottom):40} -> {', '.join(layer.param.top):44} "
+            f"{'needs' if needs else 'does not need'} backward computation"
+            for layer, needs in zip(net.layers, net.layer_need_backward, strict=True)
+        ),
     )
     by_size = sorted(trials, key=lambda name: trials[name].after)
     yield Observation(
