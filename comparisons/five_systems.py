@@ -19,29 +19,27 @@ import numpy as np
 
 import twograd.numpy as tnp
 from twograd import data, graph, nn, tape
-from twograd.compare import Comparison, Curves, Observation, Series, Table
+from twograd.compare import Comparison, Curves, Listing, Observation, Series, Table
 from twograd.fronts import caffe, torch7
 from twograd.graph import symbolic
 from twograd.nn import functional as F
+from twograd.tape.stats import graph_behind
 
 BATCH, RATE = 32, 0.1
 STEPS, QUICK_STEPS = 40, 4
 LAST = -2  # of the weights, those of the last layer, without their bias
 
 
-def lenet(w, x):
-    """The scores of images, as a function: of Symbols and of arrays."""
+def loss_of(w, x, y):
+    """The loss of images and labels as a function, of Symbols and of arrays."""
     x = F.avg_pool2d(F.tanh(F.conv2d(x, w[0], w[1], padding=2)), 2)
     x = F.avg_pool2d(F.tanh(F.conv2d(x, w[2], w[3])), 2)
-    return F.linear(F.tanh(F.linear(x.reshape(-1, 400), w[4], w[5])), w[6], w[7])
-
-
-def loss_of(w, x, y):
-    return F.cross_entropy(lenet(w, x), y)
+    x = F.tanh(F.linear(x.reshape(-1, 400), w[4], w[5]))
+    return F.cross_entropy(F.linear(x, w[6], w[7]), y)
 
 
 def network():
-    """The same as a module."""
+    """Its scores as a module."""
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2),
         nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
@@ -102,13 +100,7 @@ class PyTorch(ByValue):
         return [parameter.array for parameter in self.parameters]
 
     def program(self):
-        found, stack = {}, [self.loss.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is not None and node not in found:
-                found[node] = None
-                stack += [after for after, _ in node.next_functions]
-        return list(found)
+        return graph_behind([self.loss.grad_fn])
 
     def order_2(self, x, y):
         self.forward(x, y)
@@ -460,6 +452,15 @@ def steps(context, trials, reference, x, y):
         f"A gradient can be differentiated again with {listed(twice)}"
         + "".join(f"; {name}: {found[1].partition(':')[0]}" for name, found in again.items() if found[0] == "no")
         + "."
+    )
+    net = trials["Caffe"].system.net
+    yield Listing(
+        "Caffe's list of layers, with the Splits that it puts in",
+        "\n".join(
+            f"{layer.type:16}{', '.join(layer.param.bottom):40} -> {', '.join(layer.param.top):44} "
+            f"{'needs' if needs else 'does not need'} backward computation"
+            for layer, needs in zip(net.layers, net.layer_need_backward, strict=True)
+        ),
     )
     by_size = sorted(trials, key=lambda name: trials[name].after)
     yield Observation(

@@ -333,6 +333,7 @@ def test_five_systems_train_alike_and_differ_in_what_they_keep(engines, load):
     assert max(after["TensorFlow 1"], after["Theano"]) < 1
     assert "cleared with PyTorch, Torch7, Caffe." in found[Observation][0].text
     assert "a layer was given a traced array" in found[Observation][1].text
+    assert found[Listing][0].text.count("Split") == 2
 
 
 def network_weights():

@@ -388,6 +388,16 @@ def test_relu_by_differences_in_double():
         assert module.output.dtype == module.gradInput.dtype == np.float64
 
 
+def test_a_seed_draws_the_same_again():
+    drawn = []
+    for _ in range(2):
+        nn.manualSeed(3)
+        drawn.append(nn.Linear(3, 2).weight)
+    np.testing.assert_array_equal(*drawn)
+    assert not np.array_equal(nn.Linear(3, 2).weight, drawn[0])
+    assert np.abs(nn.Linear(4, 100).weight).max() <= 0.5  # 1 / sqrt(inputs)
+
+
 def test_training_and_evaluate():
     net, x = nn.Sequential().add(nn.Dropout(0.5)), np.ones((40, 50), np.float32)
     out = net.forward(x).copy()

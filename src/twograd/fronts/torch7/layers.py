@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.fronts.kernel import copies
-from twograd.fronts.torch7.module import Layer, Seeded
+from twograd.fronts.torch7.module import Layer, generator
 from twograd.nn import functional as F
 
 
@@ -120,7 +120,7 @@ class Dropout(Layer):
         return [*super().arguments(input), self._key]
 
     def updateOutput(self, input: Any) -> Any:
-        self._key = Seeded.generator.integers(2**32, size=2, dtype=np.uint32)
+        self._key = generator.integers(2**32, size=2, dtype=np.uint32)
         self.options["p"] = self.p if self.train else 0.0
         return super().updateOutput(input)
 

@@ -15,16 +15,12 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from twograd.errors import TwogradError
 from twograd.fronts.kernel import Kernel, kernel_of, numbers
 
-
-class Seeded:
-    """The generator of initial weights, dropout and the order of training."""
-
-    generator = np.random.default_rng(0)
+generator = np.random.default_rng(0)
 
 
 def manualSeed(seed: int) -> None:
     """Seeds what draws initial weights, dropout and the order of training."""
-    Seeded.generator = np.random.default_rng(seed)
+    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 class OtherInput(TwogradError, ValueError):
@@ -241,7 +237,7 @@ class Layer(Module):
     def reset(self, stdv: float) -> None:
         """Draws the parameters uniformly from -stdv to stdv."""
         for tensor in self.tensors.values():
-            tensor[...] = Seeded.generator.uniform(-stdv, stdv, tensor.shape)
+            tensor[...] = generator.uniform(-stdv, stdv, tensor.shape)
 
     def forget(self) -> None:
         """Lets go what forward has kept."""

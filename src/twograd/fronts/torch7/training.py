@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from twograd.fronts.kernel import Kernel, kernel_of, numbers
-from twograd.fronts.torch7.module import Module, Seeded, empty, into
+from twograd.fronts.torch7.module import Module, empty, generator, into
 from twograd.nn import functional as F
 
 
@@ -18,6 +18,8 @@ class Criterion:
 
     def __init__(self, **options: Any):
         self.options, self.output, self.gradInput = options, 0.0, empty()
+        self._kernel: Kernel | None = None
+        self._own: list[np.ndarray] = []
 
     def forward(self, input: Any, target: Any) -> float:
         return self.updateOutput(input, target)
@@ -33,7 +35,7 @@ class Criterion:
 
     def updateGradInput(self, input: Any, target: Any) -> Any:
         kernel, operands = self._prepared(input, target)
-        if getattr(self, "_kernel", None) is not kernel:
+        if self._kernel is not kernel:
             raise RuntimeError(
                 f"{type(self).__name__}: backward assumes that forward was called before, on such shapes"
             )
@@ -97,7 +99,7 @@ class StochasticGradient:
         module, criterion, error = self.module, self.criterion, math.nan
         for iteration in range(self.maxIteration):
             rate = self.learningRate / (1 + iteration * self.learningRateDecay)
-            order = Seeded.generator.permutation(len(dataset)) if self.shuffleIndices else range(len(dataset))
+            order = generator.permutation(len(dataset)) if self.shuffleIndices else range(len(dataset))
             total = 0.0
             for i in order:
                 input, target = dataset[i]
@@ -117,7 +119,7 @@ class Jacobian:
         module: Module, input: np.ndarray, minval: float = -2.0, maxval: float = 2.0, perturbation: float | None = None
     ) -> float:
         """Of ``gradInput``. ``input`` is filled with numbers between ``minval`` and ``maxval``."""
-        input[...] = Seeded.generator.uniform(minval, maxval, input.shape)
+        input[...] = generator.uniform(minval, maxval, input.shape)
         return Jacobian._error(module, input, input, lambda: module.gradInput, perturbation)
 
     @staticmethod
@@ -127,7 +129,7 @@ class Jacobian:
     ) -> float:  # fmt: skip
         """Of the gradient ``dparam`` of ``param``, both of the module. Both it and the input are filled."""
         for array in (input, param):
-            array[...] = Seeded.generator.uniform(minval, maxval, array.shape)
+            array[...] = generator.uniform(minval, maxval, array.shape)
         return Jacobian._error(module, input, param, lambda: dparam, perturbation)
 
     @staticmethod
