@@ -205,7 +205,9 @@ def _is_complex(x: Tensor | InputMetadata) -> bool:
 
 def _cotangent(out: Tensor | InputMetadata, ct: Tensor | None, i: int, batched: bool) -> Tensor:
     if ct is None:
-        return make_tensor(_ones(out.shape, out.dtype), None)
+        ct = make_tensor(_ones(out.shape, out.dtype), None)
+        if not batched:
+            return ct
     if not isinstance(ct, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
     if batched and not ct.ndim:

@@ -69,7 +69,7 @@ def node_name(function: Any, avals: Sequence[Any] = ()) -> str:
 def forward_name(name: str) -> str:
     """What PyTorch's errors about changes in place call the op of a node: ``Mul`` for ``MulBackward0``, ``Pow1`` for
     ``PowBackward1``."""
-    op, _, number = name.rpartition("::")[2].partition("Backward")
+    op, _, number = name.rpartition("::")[2].rpartition("Backward")
     return op + number.lstrip("0")
 
 
