@@ -59,6 +59,7 @@ class Tensor:
 
     _alias: Alias | None
     _data: jax.Array
+    _elements: Any  # the same slot, not looked at: an array, or a Value
     _edge: Edge | None
     _inference = False
     _in_inference: "type[Tensor]"  # the class of those made in inference mode; see inference.py
@@ -284,6 +285,9 @@ class Tensor:
             )
         copy = memo[id(self)] = Tensor(self._data, self.requires_grad)
         return copy
+
+
+Tensor._elements = Tensor.__dict__["_data"]
 
 
 def make_tensor(data: jax.Array, edge: Edge | None) -> Tensor:
