@@ -1,6 +1,7 @@
 """Is a convolution's pullback as fast as JAX's, for operand and kernel? Run: python benchmarks/bench_conv_grad.py
 
-On the CPU twograd's differ from JAX's where the operand has up to 8 features, and for kernels in feature groups.
+On the CPU twograd's differ from JAX's where the operand has up to 8 features, and for kernels of few features or in
+groups.
 """
 
 from jax import lax

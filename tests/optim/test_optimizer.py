@@ -206,6 +206,34 @@ def test_an_update_is_a_change_in_place():
         loss.backward()
 
 
+def test_the_memory_of_parameters_is_used_again_where_nobody_else_has_it():
+    params = tensors(tape)
+    optimizer = optim.SGD(params, lr=0.1)
+    for param, grad in zip(params, GRADS[0], strict=True):
+        param.grad = tape.tensor(grad)
+    optimizer.step()
+    place = params[0].array.unsafe_buffer_pointer()
+    optimizer.step()
+    assert params[0].array.unsafe_buffer_pointer() == place
+    kept, shown = params[0].array, params[1].detach()
+    values = np.array(kept)
+    optimizer.step()
+    np.testing.assert_array_equal(kept, values)
+    np.testing.assert_array_equal(shown.numpy(), params[1].detach().numpy())
+
+
+def test_numbers_have_the_width_of_the_mode():
+    def stepped(dtype):
+        param = tape.tensor(np.ones(2, dtype), requires_grad=True)
+        param.grad = tape.tensor(np.ones(2, dtype))
+        optim.SGD([param], lr=0.1).step()
+        return param.detach().numpy()
+
+    assert stepped(np.float32).tolist() == (np.ones(2, np.float32) - np.float32(0.1)).tolist()
+    with jax.enable_x64(True):
+        assert stepped(np.float64).tolist() == [0.9, 0.9]
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [

@@ -286,10 +286,11 @@ def conv_rhs(
     geometry = (dimension_numbers, window_strides, padding, lhs_dilation, rhs_dilation)
     axes = spatial_axes(lhs, rhs_aval, ct, *geometry)
     lhs = convert_element_type(lhs, ct.dtype)
-    if feature_group_count > 1 and on_cpu():
-        out = conv_rhs_by_taps(ct, lhs, axes, dimension_numbers, feature_group_count, precision)
-        return as_operand(out, rhs_aval)
     lhs_spec, rhs_spec, out_spec = dimension_numbers
+    few = lhs.shape[lhs_spec[1]] <= 3 and ct.shape[out_spec[1]] < 8 and batch_group_count == 1 and len(axes) > 0
+    if (feature_group_count > 1 or few) and on_cpu():
+        out = conv_rhs_by_rows(ct, lhs, axes, dimension_numbers, feature_group_count, precision)
+        return as_operand(out, rhs_aval)
     out = conv_general_dilated(
         lhs,
         ct,
@@ -339,22 +340,32 @@ def conv_lhs_by_taps(ct, rhs, axes, dimension_numbers, precision):
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def conv_rhs_by_taps(ct, lhs, axes, dimension_numbers, groups, precision):
-    """What each tap of the kernel met of the operand, times ct: XLA's CPU convolution is slow in groups of a batch."""
+def conv_rhs_by_rows(ct, lhs, axes, dimension_numbers, groups, precision):
+    """What each row of the kernel met of the operand, times ct. XLA's CPU convolution is slow where the operand has few
+    features, and in groups of a batch."""
     lhs_spec, rhs_spec, out_spec = dimension_numbers
     config = [(*axis.rhs_padding, axis.spread - 1) for axis in axes]
     lhs = pad(transpose(lhs, lhs_spec), constant(lhs, 0), [(0, 0, 0), (0, 0, 0), *config])
-    lhs, ct = (split_features(x, groups) for x in (lhs, transpose(ct, out_spec)))
-    summed = [0, *range(3, ct.ndim)]
+    # (groups, features, batch, spatial axes)
+    lhs, ct = (
+        transpose(split_features(x, groups), (1, 2, 0, *range(3, x.ndim + 1))) for x in (lhs, transpose(ct, out_spec))
+    )
     strides = [1, 1, 1, *(axis.stride for axis in axes)]
-    parts = []
-    for tap in np.ndindex(*(axis.taps for axis in axes)):
+    lengths = [*lhs.shape[:3], *(dilated(axis.out_size, axis.stride) for axis in axes)]
+    ct = reshape(ct, (*ct.shape[:2], math.prod(ct.shape[2:])))
+
+    def met(tap):
         starts = [0, 0, 0, *(k * axis.step for axis, k in zip(axes, tap, strict=True))]
-        lengths = [*lhs.shape[:3], *(dilated(axis.out_size, axis.stride) for axis in axes)]
-        met = lax.slice(lhs, starts, [*map(operator.add, starts, lengths)], strides)
-        parts.append(dot_general(met, ct, ((summed, summed), ((1,), (1,))), precision=precision))
-    kernel = transpose(stack(parts), (1, 3, 2, 0))
-    kernel = reshape(kernel, (groups * kernel.shape[1], kernel.shape[2], *(axis.taps for axis in axes)))
+        return lax.slice(lhs, starts, [*map(operator.add, starts, lengths)], strides)
+
+    *others, last = (axis.taps for axis in axes)
+    rows = []
+    for tap in np.ndindex(*others):
+        row = stack([met((*tap, k)) for k in range(last)], axis=1)
+        row = reshape(row, (groups, last * lhs.shape[1], ct.shape[2]))
+        rows.append(dot_general(ct, row, (((2,), (2,)), ((0,), (0,))), precision=precision))
+    kernel = reshape(stack(rows), (len(rows), groups, ct.shape[1], last, lhs.shape[1]))
+    kernel = reshape(transpose(kernel, (1, 2, 4, 0, 3)), (groups * ct.shape[1], lhs.shape[1], *others, last))
     return transpose(kernel, np.argsort(rhs_spec))
 
 

@@ -402,8 +402,8 @@ def write_arrays(tensors: Sequence[Tensor], arrays: Sequence[jax.Array], op: str
     """Puts arrays in the place of Tensors' elements, unrecorded: what initialises, clips and optimises does."""
     with no_grad():
         for tensor, array in zip(tensors, arrays, strict=True):
-            data, alias = tensor._data, alias_of(tensor)
-            if not _is_alone(tensor, alias) or data.aval != array.aval or mode.watchers:
+            alias = alias_of(tensor)
+            if not _is_alone(tensor, alias) or tensor._data.aval != array.aval or mode.watchers:
                 write(tensor, make_tensor(array, None), op)
                 continue
             # As write does, without what it does for others.
