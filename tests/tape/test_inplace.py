@@ -280,6 +280,23 @@ def test_leaves_and_their_views_are_refused(m):
 
 
 @both
+def test_a_leaf_may_be_a_view_of_what_requires_no_grad(m):
+    base = m.zeros(4)
+    w = base.view(2, 2).requires_grad_()
+    for act in (lambda: w.mul_(2), lambda: w[0].mul_(2), lambda: w.__setitem__(0, 2.0)):
+        assert error(act) == f"a view of {LEAF}"
+    for _ in range(2):
+        with m.no_grad():
+            w.add_(1)
+        (w * w).sum().backward()
+        base.add_(1)
+        assert (w.requires_grad, w.is_leaf, base.requires_grad) == (True, True, False)
+    assert listed(w, w.grad) == [[[4, 4], [4, 4]], [[8, 8], [8, 8]]]
+    base.mul_(m.ones(4, requires_grad=True))
+    assert (w.requires_grad, w.is_leaf) == (True, False)
+
+
+@both
 @pytest.mark.parametrize("kind", ["unbind", "split", "chunk", "iter"])
 def test_one_of_several_views_is_refused(m, kind):
     x = leaf(m) * 1.0

@@ -409,6 +409,8 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
+                if other.base._edge is None and tensor._edge is not None:
+                    continue  # a leaf, though a view of what requires no grad
                 other.past = tensor._edge if _retains(tensor._edge) else None
                 del tensor._edge
             tensor.__class__ = tensor._stale
