@@ -4,6 +4,7 @@ The tests compile some ten thousand tiny programs, and spend most of their time 
 and with elementwise loops emitted as they are and not by way of MLIR, compiling takes less than half of the time.
 """
 
+import pytest
 import os
 
 FLAGS = (
@@ -14,3 +15,9 @@ FLAGS = (
 
 # XLA reads this once, when the first array is made. Processes that a test starts inherit it.
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS)).strip()
+
+
+@pytest.fixture
+def m(request):
+    """The module named by the parameter: the tape, or PyTorch where it is installed."""
+    return pytest.importorskip(request.param)
