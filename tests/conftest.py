@@ -4,8 +4,9 @@ The tests compile some ten thousand tiny programs, and spend most of their time 
 and with elementwise loops emitted as they are and not by way of MLIR, compiling takes less than half of the time.
 """
 
-import pytest
 import os
+
+import pytest
 
 FLAGS = (
     "--xla_backend_optimization_level=0",

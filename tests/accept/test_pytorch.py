@@ -6,7 +6,6 @@ import re
 import weakref
 
 import pytest
-
 from tape.both import both
 
 FREED = (
@@ -16,8 +15,8 @@ FREED = (
     "after calling backward."
 )
 SEVERAL = (
-    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to "
-    "be modified inplace. You should replace the inplace operation by an out-of-place one."
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views "
+    "to be modified inplace. You should replace the inplace operation by an out-of-place one."
 )
 
 
@@ -284,7 +283,8 @@ def test_anomalies_and_wrong_gradients(m):
         ):
             y.sum().backward()
     with says(
-        "Function WrongBackward returned an invalid gradient at index 0 - got [3] but expected shape compatible with [2]"
+        "Function WrongBackward returned an invalid gradient at index 0 - got [3] but expected shape compatible with "
+        "[2]"
     ):
         Wrong.apply(x).sum().backward()
 
