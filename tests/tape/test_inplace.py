@@ -280,6 +280,37 @@ def test_leaves_and_their_views_are_refused(m):
 
 
 @both
+@pytest.mark.parametrize("change", ["squeeze_", "t_", "unsqueeze_", "transpose_"])
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_a_shape_changes_while_others_view_the_tensor(m, change, requires_grad):
+    a = m.tensor([[1.0, 2.0]], requires_grad=requires_grad)
+    x = a * 1
+    row, line, cut = x[0], x.view(-1), x.detach()
+    assert (row._base is x, row._is_view(), x._is_view()) == (True, True, False)
+    getattr(x, change)(*{"unsqueeze_": (0,), "transpose_": (0, 1)}.get(change, ()))
+    shape = {"squeeze_": (2,), "t_": (2, 1), "unsqueeze_": (1, 1, 2), "transpose_": (2, 1)}[change]
+    assert (tuple(x.shape), tuple(row.shape), x._version, row._version) == (shape, (2,), 1, 1)
+    x.mul_(3)
+    row.add_(1)
+    assert x.flatten().tolist() == row.tolist() == line.tolist() == cut.flatten().tolist() == [4.0, 7.0]
+    if requires_grad:
+        (x.square().sum() + row.sum() + line.square().sum()).backward()
+        assert listed(a.grad) == [[[51, 87]]]
+
+
+@both
+def test_a_shape_changes_under_no_grad(m):
+    x = leaf(m)
+    y = x * 2
+    with m.no_grad():
+        x.unsqueeze_(0)
+        y.unsqueeze_(0)
+    (x * x).sum().backward()
+    assert (tuple(x.shape), x.is_leaf, listed(x.grad)) == ((1, 3), True, [[[2, 4, 6]]])
+    assert y.requires_grad
+
+
+@both
 def test_a_leaf_may_be_a_view_of_what_requires_no_grad(m):
     base = m.zeros(4)
     w = base.view(2, 2).requires_grad_()
