@@ -1452,7 +1452,7 @@ def grid_sample(
     def at(positions):
         """The elements at integral positions, zero outside."""
         inside = functools.reduce(operator.and_, [(p >= 0) & (p < n) for p, n in zip(positions, lengths, strict=True)])
-        number = 0
+        number: Array = 0
         for p, n in zip(positions, lengths, strict=True):
             number = number * n + jnp.clip(p, 0, n - 1).astype(int)
         found = jnp.take_along_axis(flat, number.reshape(number.shape[0], 1, -1), 2)
