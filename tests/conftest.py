@@ -6,6 +6,8 @@ and with elementwise loops emitted as they are and not by way of MLIR, compiling
 
 import os
 
+import pytest
+
 FLAGS = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
@@ -14,3 +16,9 @@ FLAGS = (
 
 # XLA reads this once, when the first array is made. Processes that a test starts inherit it.
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS)).strip()
+
+
+@pytest.fixture
+def m(request):
+    """The module named by the parameter: the tape, or PyTorch where it is installed."""
+    return pytest.importorskip(request.param)

@@ -123,6 +123,10 @@ def pools():
     yield Case("avg_pool3d", real(2, 4, 6, 5), 2, padding=1, ceil_mode=True)
     for size in (1, (3, 4), (2, 5), (None, 3), 9, (11, 8)):
         yield Case("adaptive_avg_pool2d", x, size)
+        yield Case("adaptive_max_pool2d", x, size)
+    yield Case("adaptive_max_pool1d", real(3, 7), 3)
+    yield Case("adaptive_max_pool2d", np.zeros((1, 1, 5, 4)), (2, 3), id="equal elements, adaptive")
+    yield Case("adaptive_max_pool3d", real(1, 2, 4, 6, 5), (2, 3, 2))
     yield Case("adaptive_avg_pool1d", real(3, 7), 3)
     yield Case("adaptive_avg_pool3d", real(1, 2, 4, 6, 5), (2, 3, 2))
 
@@ -180,6 +184,18 @@ def losses():
         yield Case("kl_div", log_p, np.log(simplex(3, 4)), reduction=reduction, log_target=True)
 
 
+def alignments():
+    log_probs = np.log(simplex(3, 5, 6)).transpose(2, 0, 1)
+    targets = np.array([[1, 2, 2], [3, 1, 4], [2, 0, 0]])
+    for reduction in ("mean", "sum", "none"):
+        yield Case("ctc_loss", log_probs, targets, (6, 5, 4), (3, 2, 1), reduction=reduction)
+    yield Case("ctc_loss", log_probs, np.array([1, 2, 2, 3, 1, 2]), (6, 5, 4), (3, 2, 1), id="targets in a row")
+    yield Case("ctc_loss", log_probs, targets % 4, (6, 5, 4), (3, 2, 0), blank=4, reduction="none")
+    repeated = np.array([[1, 1, 1], [3, 3, 3], [2, 1, 1]])
+    yield Case("ctc_loss", log_probs, repeated, (6, 3, 4), (3, 3, 2), zero_infinity=True)
+    yield Case("ctc_loss", log_probs[:, 0], targets[0], (6,), (3,))
+
+
 def distances_and_norms():
     yield Case("cosine_similarity", real(3, 4), real(3, 4))
     yield Case("cosine_similarity", real(3, 4), real(4), dim=-1, eps=0.1)
@@ -234,6 +250,15 @@ def attention_and_shapes():
     yield Case("interpolate", real(2, 3, 5), scale_factor=1.5, mode="linear")
     yield Case("interpolate", real(1, 2, 3, 4, 5), size=4, mode="trilinear", align_corners=True)
     yield Case("interpolate", real(1, 2, 3, 4, 5), size=4)
+    grid = rng.uniform(-1.6, 1.6, (2, 4, 3, 2))
+    for mode, padding, align in itertools.product(
+        ("bilinear", "nearest"), ("zeros", "border", "reflection"), (True, False)
+    ):
+        yield Case("grid_sample", x, grid, mode, padding, align)
+    yield Case("grid_sample", real(1, 2, 3, 4, 5), rng.uniform(-1.4, 1.4, (1, 2, 2, 3, 3)), "bilinear", "border", False)
+    yield Case("affine_grid", real(2, 2, 3), (2, 1, 4, 5), False)
+    yield Case("affine_grid", real(2, 2, 3), (2, 1, 4, 5), True)
+    yield Case("affine_grid", real(1, 3, 4), (1, 1, 2, 4, 1), False)
 
 
 CASES = [
@@ -241,6 +266,7 @@ CASES = [
     *pools(),
     *activations(),
     *losses(),
+    *alignments(),
     *distances_and_norms(),
     *attention_and_shapes(),
 ]
@@ -479,6 +505,13 @@ MISTAKES = [
     (lambda: F.avg_pool2d(ONES((1, 3, 3)), 2, divisor_override=0), ValueError, "avg_pool2d: divisor_override"),
     (lambda: F.adaptive_avg_pool2d(ONES((1, 3, 3)), (1, 2, 3)), ValueError, "adaptive_avg_pool2d: output_size"),
     (lambda: F.adaptive_avg_pool2d(ONES((1, 3, 3)), 0), ValueError, "adaptive_avg_pool2d: output_size"),
+    (lambda: F.adaptive_max_pool2d(ONES((1, 3, 3)), 0), ValueError, "adaptive_max_pool2d: output_size"),
+    (lambda: F.grid_sample(ONES((1, 1, 2, 2)), ONES((2, 1, 1, 2))), ValueError, "grid_sample: expected input"),
+    (lambda: F.grid_sample(ONES((1, 1, 2, 2)), ONES((1, 1, 1, 2)), "bicubic"), ValueError, "grid_sample: mode"),
+    (lambda: F.grid_sample(ONES((1, 1, 2, 2)), ONES((1, 1, 1, 2)), "nearest", "wrap"), ValueError, "padding_mode"),
+    (lambda: F.affine_grid(ONES((1, 2, 2)), (1, 1, 2, 2)), ValueError, "affine_grid: expected theta"),
+    (lambda: F.ctc_loss(ONES((2, 1, 3)), ONES((1, 1)), (2, 2), (1,)), ValueError, "expected input_lengths of size [1]"),
+    (lambda: F.ctc_loss(ONES((2, 1, 3)), ONES((1, 1)), (2,), (1,), 3), ValueError, "ctc_loss: blank"),
     (lambda: F.gelu(ONES(3), approximate="erf"), ValueError, "gelu: approximate must be"),
     (lambda: F.glu(ONES(3)), ValueError, "glu: .*even length"),
     (lambda: F.softmax(ONES(3, int), 0), TypeError, "softmax: expected floating-point"),

@@ -9,12 +9,6 @@ import pytest
 from twograd import tape
 
 
-@pytest.fixture
-def m(request):
-    """The module named by the parameter: the tape, or PyTorch where it is installed."""
-    return pytest.importorskip(request.param)
-
-
 @pytest.fixture(autouse=True)
 def _mode_restored():
     """No test leaves recording switched off for those after it."""

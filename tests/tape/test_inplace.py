@@ -280,6 +280,54 @@ def test_leaves_and_their_views_are_refused(m):
 
 
 @both
+@pytest.mark.parametrize("change", ["squeeze_", "t_", "unsqueeze_", "transpose_"])
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_a_shape_changes_while_others_view_the_tensor(m, change, requires_grad):
+    a = m.tensor([[1.0, 2.0]], requires_grad=requires_grad)
+    x = a * 1
+    row, line, cut = x[0], x.view(-1), x.detach()
+    assert (row._base is x, row._is_view(), x._is_view()) == (True, True, False)
+    getattr(x, change)(*{"unsqueeze_": (0,), "transpose_": (0, 1)}.get(change, ()))
+    shape = {"squeeze_": (2,), "t_": (2, 1), "unsqueeze_": (1, 1, 2), "transpose_": (2, 1)}[change]
+    assert (tuple(x.shape), tuple(row.shape), x._version, row._version) == (shape, (2,), 1, 1)
+    x.mul_(3)
+    row.add_(1)
+    assert x.flatten().tolist() == row.tolist() == line.tolist() == cut.flatten().tolist() == [4.0, 7.0]
+    if requires_grad:
+        (x.square().sum() + row.sum() + line.square().sum()).backward()
+        assert listed(a.grad) == [[[51, 87]]]
+
+
+@both
+def test_a_shape_changes_under_no_grad(m):
+    x = leaf(m)
+    y = x * 2
+    with m.no_grad():
+        x.unsqueeze_(0)
+        y.unsqueeze_(0)
+    (x * x).sum().backward()
+    assert (tuple(x.shape), x.is_leaf, listed(x.grad)) == ((1, 3), True, [[[2, 4, 6]]])
+    assert y.requires_grad
+
+
+@both
+def test_a_leaf_may_be_a_view_of_what_requires_no_grad(m):
+    base = m.zeros(4)
+    w = base.view(2, 2).requires_grad_()
+    for act in (lambda: w.mul_(2), lambda: w[0].mul_(2), lambda: w.__setitem__(0, 2.0)):
+        assert error(act) == f"a view of {LEAF}"
+    for _ in range(2):
+        with m.no_grad():
+            w.add_(1)
+        (w * w).sum().backward()
+        base.add_(1)
+        assert (w.requires_grad, w.is_leaf, base.requires_grad) == (True, True, False)
+    assert listed(w, w.grad) == [[[4, 4], [4, 4]], [[8, 8], [8, 8]]]
+    base.mul_(m.ones(4, requires_grad=True))
+    assert (w.requires_grad, w.is_leaf) == (True, False)
+
+
+@both
 @pytest.mark.parametrize("kind", ["unbind", "split", "chunk", "iter"])
 def test_one_of_several_views_is_refused(m, kind):
     x = leaf(m) * 1.0
@@ -415,6 +463,8 @@ def agree(seeds):
         (seen, values, grads, *_), (expected, true_values, true_grads, *_) = run(tape, lines), run(torch, lines)
         if any("some elements of the input tensor" in str(line) for line in expected):
             continue  # overlapping operands, which arrays that cannot change do not mind
+        if "more than one element" in str(seen) and "more than one element" not in str(expected):
+            continue  # zero_() of what was expanded, which the tape refuses with the rest
         assert seen == expected, f"seed {seed}"
         for mine, true in zip([*values, *grads], [*true_values, *true_grads], strict=True):
             assert (mine is None) == (true is None), f"seed {seed}"

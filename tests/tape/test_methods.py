@@ -556,6 +556,19 @@ def test_errors_are_pytorchs(name, call, error, text):
         call(module, module.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
 
 
+def test_sparse_tensors_are_refused_with_the_way_out():
+    indices, values = tape.tensor([[0, 1, 1], [2, 0, 2]]), tape.tensor([3.0, 4.0, 5.0], requires_grad=True)
+    for act in (lambda: tape.sparse_coo_tensor(indices, values, (2, 3)), values.to_sparse):
+        with pytest.raises(
+            NotImplementedError, match=r"torch.zeros\(size\).index_put\(tuple\(indices\), values, accumu"
+        ):
+            act()
+    dense = tape.zeros(2, 3).index_put(tuple(indices), values, accumulate=True)
+    assert dense.to_dense().tolist() == [[0.0, 0.0, 3.0], [4.0, 0.0, 5.0]]
+    dense.square().sum().backward()
+    assert values.grad.tolist() == [6.0, 8.0, 10.0]
+
+
 def test_out_of_range_is_an_error_of_numpys_kind_too():
     with pytest.raises(ValueError, match="Dimension out of range"):
         tape.ones(2).sum(3)

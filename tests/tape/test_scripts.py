@@ -27,6 +27,7 @@ def test_script(path, tmp_path, capsys):
     source = path.read_text(encoding="utf-8")
     changed = re.sub(r"^import torch$", "import twograd.tape as torch", source, flags=re.M)
     changed = changed.replace("import torch.nn.functional as F", "import twograd.tape.nn.functional as F")
+    changed = changed.replace("from torch import", "from twograd.tape import")
     assert changed != source
     copy = tmp_path / path.name
     copy.write_text(changed, encoding="utf-8")

@@ -39,6 +39,9 @@ from twograd.nn.containers import Sequential as Sequential
 from twograd.nn.layers import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from twograd.nn.layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from twograd.nn.layers import AdaptiveAvgPool3d as AdaptiveAvgPool3d
+from twograd.nn.layers import AdaptiveMaxPool1d as AdaptiveMaxPool1d
+from twograd.nn.layers import AdaptiveMaxPool2d as AdaptiveMaxPool2d
+from twograd.nn.layers import AdaptiveMaxPool3d as AdaptiveMaxPool3d
 from twograd.nn.layers import AvgPool1d as AvgPool1d
 from twograd.nn.layers import AvgPool2d as AvgPool2d
 from twograd.nn.layers import AvgPool3d as AvgPool3d

@@ -539,17 +539,23 @@ def adaptive_avg_pool3d(input: Array, output_size: int | Sequence[int | None] | 
 def _adaptive_avg_pool(name, rank, input, output_size):
     _floating(name, input)
     x = _batched(name, input, rank)
+    counts = _adaptive_counts(name, rank, x, output_size)
+    if all(n % count == 0 for n, count in zip(x.shape[2:], counts, strict=True)):
+        return _like(_block_means(x, counts), input, rank)
+    for axis, count in enumerate(counts, start=2):
+        x = _along_axis(x, axis, _evenly_covering(x.shape[axis], count))
+    return _like(x, input, rank)
+
+
+def _adaptive_counts(name, rank, x, output_size):
+    """How many windows are asked for along each spatial axis."""
     asked = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * rank
     if len(asked) != rank:
         raise ValueError(f"{name}: output_size must be an integer or {rank} of them, got {output_size!r}")
     counts = [n if count is None else operator.index(count) for n, count in zip(x.shape[2:], asked, strict=True)]
     if min(counts) < 1:
         raise ValueError(f"{name}: output_size must be at least 1, got {output_size!r}")
-    if all(n % count == 0 for n, count in zip(x.shape[2:], counts, strict=True)):
-        return _like(_block_means(x, counts), input, rank)
-    for axis, count in enumerate(counts, start=2):
-        x = _along_axis(x, axis, _evenly_covering(x.shape[axis], count))
-    return _like(x, input, rank)
+    return counts
 
 
 def _evenly_covering(length, count):
@@ -562,6 +568,39 @@ def _evenly_covering(length, count):
 def _along_axis(x, axis, matrix):
     """``matrix`` (new length, length) applied along one axis of ``x``."""
     return jnp.moveaxis(jnp.tensordot(x, jnp.asarray(matrix, x.dtype), (axis, 1)), -1, axis)
+
+
+@front_end
+def adaptive_max_pool1d(input: Array, output_size: PerAxis) -> Array:
+    """The largest elements of ``output_size`` windows that cover the input evenly: (N, C, L) or (C, L)."""
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size)
+
+
+@front_end
+def adaptive_max_pool2d(input: Array, output_size: int | Sequence[int | None] | None) -> Array:
+    """The largest elements of windows that cover the input evenly; see :func:`adaptive_avg_pool2d`. Of equal elements
+    the first gets the gradient."""
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size)
+
+
+@front_end
+def adaptive_max_pool3d(input: Array, output_size: int | Sequence[int | None] | None) -> Array:
+    """The largest elements of windows that cover the input evenly: input (N, C, D, H, W) or (C, D, H, W)."""
+    return _adaptive_max_pool("adaptive_max_pool3d", 3, input, output_size)
+
+
+def _adaptive_max_pool(name, rank, input, output_size):
+    x = _batched(name, input, rank)
+    counts = _adaptive_counts(name, rank, x, output_size)
+    for axis, count in reversed(list(enumerate(counts, start=2))):  # so the first of equals is that in row-major order
+        i, length = np.arange(count), x.shape[axis]
+        starts, ends = i * length // count, -(-(i + 1) * length // count)
+        # Windows of one size: shorter ones repeat their last element.
+        positions = np.minimum(starts[:, None] + np.arange((ends - starts).max()), ends[:, None] - 1)
+        windows = jnp.take(x, positions, axis)
+        largest = jnp.argmax(windows, axis + 1, keepdims=True)
+        x = jnp.squeeze(jnp.take_along_axis(windows, largest, axis + 1), axis + 1)
+    return _like(x, input, rank)
 
 
 # --- activations ------------------------------------------------------------------------------------------------------
@@ -904,6 +943,77 @@ def kl_div(
 
 
 # --- distances and norms ----------------------------------------------------------------------------------------------
+
+
+@front_end
+def ctc_loss(
+    log_probs: Array,
+    targets: Array,
+    input_lengths: Array,
+    target_lengths: Array,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+    zero_infinity: bool = False,
+) -> Array:
+    """Connectionist temporal classification: minus the log probability of all alignments of the targets.
+
+    ``log_probs`` (T, N, C), or (T, C), are results of :func:`log_softmax`; ``targets`` (N, S), or all in a row, are
+    classes other than ``blank``. ``"mean"`` divides each loss by its target's length first. A target that is longer
+    than its input allows costs infinity, or nothing with ``zero_infinity``. As in PyTorch the gradient is
+    exp(log_probs) minus the posterior of each class: that of what ``log_softmax`` was given.
+
+    Graves et al., Connectionist Temporal Classification, ICML 2006, section 4.1: the forward variable alpha.
+    """
+    if log_probs.ndim == 2:
+        loss = ctc_loss(
+            log_probs[:, None], jnp.atleast_2d(targets), jnp.reshape(jnp.asarray(input_lengths), 1),
+            jnp.reshape(jnp.asarray(target_lengths), 1), blank, reduction, zero_infinity,
+        )  # fmt: skip
+        return loss.reshape(()) if reduction == "none" else loss
+    if log_probs.ndim != 3:
+        raise ValueError(f"ctc_loss: expected log_probs of size (T, N, C) or (T, C), got {list(log_probs.shape)}")
+    _floating("ctc_loss", log_probs)
+    steps, batch, classes = log_probs.shape
+    if not 0 <= blank < classes:
+        raise ValueError(f"ctc_loss: blank must be a class, in [0, {classes}), not {blank}")
+    lengths, counts = jnp.asarray(input_lengths), jnp.asarray(target_lengths)
+    for name, given in (("input_lengths", lengths), ("target_lengths", counts)):
+        if given.shape != (batch,):
+            raise ValueError(f"ctc_loss: expected {name} of size [{batch}], got {list(given.shape)}")
+    if targets.ndim == 1:  # one after the other
+        where = (jnp.cumsum(counts) - counts)[:, None] + jnp.arange(targets.shape[0])
+        targets = jnp.take(targets, where, mode="clip")
+    never = jnp.asarray(-1e30, log_probs.dtype)  # not -inf, whose sums have no derivative
+
+    # A target with blanks around its classes; each of these states may follow itself and the one before, and a class
+    # that follows another one may skip the blank between them.
+    states = jnp.full((batch, 2 * targets.shape[1] + 1), blank).at[:, 1::2].set(targets)
+    skips = (states != blank) & (states != jnp.roll(states, 2, 1)) & (jnp.arange(states.shape[1]) > 1)
+    emitted = jnp.take_along_axis(log_probs, jnp.broadcast_to(states, (steps, *states.shape)), 2)
+    alpha = jnp.where(jnp.arange(states.shape[1]) < 2, emitted[0], never)
+
+    def step(alpha, at):
+        t, emitted = at
+        before = [alpha, *(jnp.pad(alpha[:, :-k], ((0, 0), (k, 0)), constant_values=-1e30) for k in (1, 2))]
+        before[2] = jnp.where(skips, before[2], never)
+        after = jax.nn.logsumexp(jnp.stack(before), 0) + emitted
+        return jnp.where((t < lengths)[:, None], jnp.maximum(after, never), alpha), None
+
+    if states.shape[1] > 1:
+        alpha, _ = lax.scan(step, alpha, (jnp.arange(1, steps), emitted[1:]))
+        ends = jnp.stack([2 * counts, jnp.maximum(2 * counts - 1, 0)], 1)
+        last = jnp.take_along_axis(alpha, ends, 1)
+        last = jnp.where(jnp.stack([counts >= 0, counts > 0], 1), last, never)
+        log_likelihood = jax.nn.logsumexp(last, 1)
+    else:
+        log_likelihood = jnp.sum(jnp.where(jnp.arange(steps)[:, None] < lengths, emitted[..., 0], 0), 0)
+    total = jax.nn.logsumexp(log_probs, 2)  # zero, but for its derivative
+    total = jnp.sum(jnp.where(jnp.arange(steps)[:, None] < lengths, total - lax.stop_gradient(total), 0), 0)
+    impossible = log_likelihood < -1e29
+    loss = jnp.where(impossible, 0.0 if zero_infinity else jnp.inf, total - log_likelihood)
+    if reduction == "mean":
+        loss = loss / jnp.maximum(counts, 1)
+    return _reduced("ctc_loss", loss, reduction)
 
 
 @front_end
@@ -1291,3 +1401,85 @@ def _linear_weights(length, count, step, align_corners):
     source = i * ((length - 1) / max(count - 1, 1)) if align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
     # A tent of width 1 about each source position; positions beyond the last element take that element.
     return np.maximum(1 - np.abs(np.minimum(source, length - 1)[:, None] - np.arange(length)), 0)
+
+
+@front_end
+def affine_grid(theta: Array, size: Sequence[int], align_corners: bool | None = None) -> Array:
+    """The grid of an affine map, for :func:`grid_sample`: theta (N, 2, 3) and size (N, C, H, W) -> (N, H, W, 2), or
+    theta (N, 3, 4) and size (N, C, D, H, W) -> (N, D, H, W, 3). The last axis is (x, y) or (x, y, z)."""
+    rank = len(size) - 2
+    if rank not in (2, 3) or theta.shape != (size[0], rank, rank + 1):
+        raise ValueError(
+            "affine_grid: expected theta (N, 2, 3) with size (N, C, H, W), or theta (N, 3, 4) with size "
+            f"(N, C, D, H, W), got theta {list(theta.shape)} with size {list(size)}"
+        )
+    axes = [np.linspace(-1, 1, n) * (1 if align_corners else (n - 1) / n) if n > 1 else np.zeros(1) for n in size[2:]]
+    base = np.stack([*reversed(np.meshgrid(*axes, indexing="ij")), np.ones(size[2:])], -1)
+    return jnp.einsum("...j,nij->n...i", jnp.asarray(base, theta.dtype), theta)
+
+
+@front_end
+def grid_sample(
+    input: Array,
+    grid: Array,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+    padding_mode: Literal["zeros", "border", "reflection"] = "zeros",
+    align_corners: bool | None = None,
+) -> Array:
+    """The input at the places that ``grid`` says: input (N, C, H, W), grid (N, H', W', 2) -> (N, C, H', W'), and alike
+    for (N, C, D, H, W) and (N, D', H', W', 3).
+
+    The last axis of the grid is (x, y) or (x, y, z), from -1 to 1: the centres of the corner elements with
+    ``align_corners``, else the corners. "bilinear" is trilinear in three dimensions; there is no "bicubic".
+    """
+    rank = input.ndim - 2
+    if rank not in (2, 3) or grid.ndim != rank + 2 or grid.shape[0] != input.shape[0] or grid.shape[-1] != rank:
+        raise ValueError(
+            "grid_sample: expected input (N, C, H, W) and grid (N, H', W', 2), or input (N, C, D, H, W) and grid "
+            f"(N, D', H', W', 3), got {list(input.shape)} and {list(grid.shape)}"
+        )
+    if mode not in ("bilinear", "nearest"):
+        raise ValueError(f"grid_sample: mode is 'bilinear' or 'nearest', not {mode!r}")
+    if padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError(f"grid_sample: padding_mode is 'zeros', 'border' or 'reflection', not {padding_mode!r}")
+    lengths = input.shape[2:]
+    places = [
+        _unnormalised(grid[..., rank - 1 - axis], length, padding_mode, align_corners)
+        for axis, length in enumerate(lengths)
+    ]
+    flat = input.reshape(*input.shape[:2], -1)
+
+    def at(positions):
+        """The elements at integral positions, zero outside."""
+        inside = functools.reduce(operator.and_, [(p >= 0) & (p < n) for p, n in zip(positions, lengths, strict=True)])
+        number: Array = 0
+        for p, n in zip(positions, lengths, strict=True):
+            number = number * n + jnp.clip(p, 0, n - 1).astype(int)
+        found = jnp.take_along_axis(flat, number.reshape(number.shape[0], 1, -1), 2)
+        return jnp.where(inside[:, None], found.reshape(*input.shape[:2], *grid.shape[1:-1]), 0)
+
+    if mode == "nearest":
+        return at([lax.stop_gradient(jnp.round(place)) for place in places])
+    below = [lax.stop_gradient(jnp.floor(place)) for place in places]
+    out: Array = 0
+    for corner in np.ndindex(*[2] * rank):
+        positions = [low + i for low, i in zip(below, corner, strict=True)]
+        weights = [place - low if i else 1 - (place - low) for place, low, i in zip(places, below, corner, strict=True)]
+        out = out + at(positions) * functools.reduce(operator.mul, weights)[:, None]
+    return out
+
+
+def _unnormalised(place, length, padding_mode, align_corners):
+    """A coordinate from [-1, 1] as a position among ``length`` elements, led back into the input if asked for."""
+    place = (place + 1) * ((length - 1) / 2) if align_corners else ((place + 1) * length - 1) / 2
+    if padding_mode == "reflection":
+        first, span = (0, length - 1) if align_corners else (-0.5, length)
+        if span == 0:
+            return jnp.zeros_like(place)
+        distance = _absolute(place - first)
+        turns = lax.stop_gradient(jnp.floor(distance / span))
+        rest = distance - turns * span
+        place = jnp.where(turns % 2 == 0, rest, span - rest) + first
+    if padding_mode != "zeros":
+        place = jnp.where(place <= 0, 0, jnp.where(place >= length - 1, length - 1, place))
+    return place

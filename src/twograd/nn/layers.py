@@ -407,6 +407,24 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     function = F.adaptive_avg_pool3d
 
 
+class AdaptiveMaxPool1d(_AdaptivePool):
+    """The largest elements of windows that divide (N, C, L) evenly into ``output_size``."""
+
+    function = F.adaptive_max_pool1d
+
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """The largest elements of windows that divide (N, C, H, W) evenly into ``output_size``."""
+
+    function = F.adaptive_max_pool2d
+
+
+class AdaptiveMaxPool3d(_AdaptivePool):
+    """The largest elements of windows that divide (N, C, D, H, W) evenly into ``output_size``."""
+
+    function = F.adaptive_max_pool3d
+
+
 # --- embedding, dropout, shape ----------------------------------------------------------------------------------------
 
 

@@ -227,6 +227,17 @@ def chain_matmul(*matrices: Any) -> Tensor:
     return _made["chain_matmul"](given)
 
 
+def _sparse(name: str) -> Callable[..., Any]:
+    def refused(*args, **kwargs):
+        raise NotImplementedError(
+            f"{name}(): there are no sparse Tensors here. A dense one of indices and values is "
+            "torch.zeros(size).index_put(tuple(indices), values, accumulate=True)."
+        )
+
+    refused.__name__, refused.__doc__ = name, "Raises NotImplementedError: there are no sparse Tensors here."
+    return refused
+
+
 def is_tensor(obj: Any) -> bool:
     """Whether it is a Tensor."""
     return isinstance(obj, Tensor)
@@ -273,6 +284,12 @@ def _part(name: str) -> Callable[[Tensor], Tensor]:
 
 
 real, imag = _part("real"), _part("imag")
+
+SPARSE = [f"sparse_{layout}_tensor" for layout in ("coo", "csr", "csc", "bsr", "bsc", "compressed")]
+SPARSE_METHODS = ["to_sparse", "to_sparse_csr", "to_sparse_csc", "to_sparse_bsr", "to_sparse_bsc", "sparse_mask"]
+for _name in SPARSE_METHODS:
+    setattr(Tensor, _name, _sparse(_name))
+Tensor.to_dense = lambda self, *args, **kwargs: self  # pyright: ignore[reportAttributeAccessIssue] # every Tensor is
 
 METHODS = [
     "adjoint",
@@ -436,6 +453,7 @@ HERE: dict[str, Any] = {
     **{f.__name__: f for f in (einsum, meshgrid, where, broadcast_shapes, broadcast_tensors, chain_matmul, is_tensor)},
     **{f.__name__: f for f in (result_type, can_cast, finfo, iinfo, real, imag)},
     **{name: _gathered(name) for name in ("block_diag", "cartesian_prod")},
+    **{name: _sparse(name) for name in SPARSE},
     **{name: getattr(factories, name) for name in FACTORIES},
     **{name: getattr(dtypes, name) for name in ("device", "get_default_dtype", "set_default_dtype", "promote_types")},
     **{"Size": Size, "set_printoptions": printing.set_printoptions, "polygamma": methods.order_first},

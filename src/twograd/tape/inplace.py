@@ -17,10 +17,9 @@ from twograd.tape.apply import apply
 from twograd.tape.factories import next_key
 from twograd.tape.indexing import __getitem__ as getitem
 from twograd.tape.indexing import assigner, at_integers, is_basic, method, mixes, split_index
-from twograd.tape.modes import mode
+from twograd.tape.modes import enable_grad, mode
 from twograd.tape.operations import BINARY
 from twograd.tape.schema import NO_DERIVATIVE, operation
-from twograd.tape.storage import alias_of
 from twograd.tape.tensor import Tensor, set_aside
 from twograd.tape.views import VIEW_OF_LEAF, check_writable, owns_its_array, reshaped, without_hooks, write
 
@@ -217,14 +216,9 @@ def _reshaping(name: str) -> Callable[..., Tensor]:
     @functools.wraps(operation)
     def changed(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(x)
-        alias = alias_of(x)
-        seen = [t for t in alias.storage.tensors() if t._alias is not None and t._alias.base is x]
-        if seen:
-            raise NotImplementedError(
-                f"{name}_() on a Tensor that {len(seen)} other Tensor(s) are views of: their history leads through its "
-                f"shape. Out of place: x = x.{name}(...)."
-            )
-        return reshaped(x, operation(x, *args, **kwargs))
+        with enable_grad():  # else a history would lead through another shape
+            shown = operation(x, *args, **kwargs)
+        return reshaped(x, shown)
 
     changed.__name__, changed.__doc__ = f"{name}_", f"``{name}`` in place: of the same elements, in another shape."
     return changed

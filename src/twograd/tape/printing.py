@@ -72,8 +72,13 @@ def text(tensor: "Tensor") -> str:
         notes.append(f"dtype=torch.{tensor.dtype}")
     if not isinstance(data, Tracer) and (where := str(tensor.device)) != "cpu":
         notes.append(f"device='{where}'")
-    if tensor.grad_fn is not None:
-        notes.append(f"grad_fn=<{tensor.grad_fn.name()}>")
+    try:
+        node = tensor.grad_fn
+        name = node and node.name().rpartition("::")[2]
+    except RuntimeError:  # a view whose history is refused
+        name = "Invalid"
+    if name:
+        notes.append(f"grad_fn=<{name}>")
     elif tensor.requires_grad:
         notes.append("requires_grad=True")
     return f"tensor({', '.join([body, *notes])})"

@@ -208,6 +208,14 @@ class Tensor:
         """How often the elements were changed in place, by this Tensor or one that shares them."""
         return 0 if self._alias is None else self._alias.counter.version
 
+    @property
+    def _base(self) -> "Tensor | None":
+        """The Tensor that this is a differentiable view of; None if it is no view."""
+        return None if self._alias is None else self._alias.base
+
+    def _is_view(self) -> bool:
+        return self._base is not None
+
     # --- what an array has --------------------------------------------------------------------------------------------
 
     @property

@@ -431,18 +431,28 @@ def _is_alone(x: Tensor, alias: Alias) -> bool:
 
 
 def reshaped(x: Tensor, shown: Tensor) -> Tensor:
-    """Lets ``x``, which no other Tensor is a view of, be what ``shown``, a view of it, is."""
+    """Lets ``x`` be what ``shown``, a view of it, is.
+
+    Other Tensors may be views of ``x``, through its shape. So a Tensor of that shape takes its place as their base, and
+    as its own.
+    """
     alias, new = alias_of(x), alias_of(shown)
+    storage, base, start = alias.storage, alias.base, alias.start
     node = shown.grad_fn
-    alias.storage.shown = [
-        entry for entry in alias.storage.shown if entry[0]() is not shown
-    ]  # its array is the new one
-    supersede(alias.storage, alias.counter, None if node is None else node.order)
-    _move_history(x, shown)
+    storage.shown = [entry for entry in storage.shown if entry[0]() is not shown]  # its array is the new one
+    supersede(storage, alias.counter, None if node is None else node.order)
+    others = [other for t in storage.tensors() if (other := alias_of(t)).base is x]
+    if others:
+        base, start = make_tensor(x._data, x._edge), alias.path
+        base._alias = Alias(storage, alias.counter, alias.path, alias.in_row)
+        storage.add(base, alias.counter)
+        for other in others:
+            other.base = base
+    if not x.is_leaf:
+        _move_history(x, shown)
     x._data = shown._data
-    base = alias.base
-    x._alias = Alias(alias.storage, alias.counter, new.path, new.in_row, base, alias.start, alias.refusal)
-    alias.storage.add(x, alias.counter)
+    x._alias = Alias(storage, alias.counter, new.path, new.in_row, base, start, alias.refusal)
+    storage.add(x, alias.counter)
     return x
 
 
@@ -463,6 +473,8 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
             tensor.__class__ = tensor._stale
         if other.base is not None:
             if _has(tensor, "_edge"):
+                if other.base._edge is None and tensor._edge is not None:
+                    continue  # a leaf, though a view of what requires no grad
                 other.past = tensor._edge if _retains(tensor._edge) else None
                 del tensor._edge
             tensor.__class__ = tensor._stale
