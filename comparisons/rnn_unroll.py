@@ -17,7 +17,7 @@ from twograd.compare.units import duration, plural, size
 
 FEATURES, HIDDEN, BATCH = 16, 32, 8
 STEPS, QUICK_STEPS = (4, 8, 16, 32), (2, 4, 8)
-LINES, QUICK_LINES = {"count": 100, "longest": 80}, {"count": 4, "longest": 80}
+LINES, QUICK_LINES = {"count": 30, "longest": 80}, {"count": 4, "longest": 80}
 CELLS = {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell}
 LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU}
 STEADY = "forward+backward"

@@ -26,7 +26,7 @@ WIDTH, BATCH, RATE = 16, 16, 0.01
 LONGEST = 12  # words of an expression; what is longer is left out
 STEPS, QUICK_STEPS = 300, 20
 TEST = 1024
-EXAMPLES = {"tape": 320, "tape, cached": 60, "graph, retraced": 8, "graph, cached": 60, "graph, padded": 320}
+EXAMPLES = {"tape": 320, "tape, cached": 20, "graph, retraced": 4, "graph, cached": 20, "graph, padded": 320}
 QUICK_EXAMPLES = {"tape": 64, "graph, retraced": 1, "graph, cached": 2, "graph, padded": 64}
 
 
@@ -179,8 +179,13 @@ def first_examples(context, net, trees):
         with compilations() as found:
             seconds = walk(run, size, examples)
         passes[title] = size * (1 + np.arange(len(seconds))), seconds
-        again = None if title == "graph, retraced" else walk(run, size, examples)[-1] / count * 1e3
-        for_all = seconds[-1] if count == len(whole) else programs.get(title, np.nan) * seconds[-1] / found.count
+        again = None
+        if title != "graph, retraced":
+            walk(run, size, examples)  # a tape compiles what it meets a second time
+            again = walk(run, size, examples)[-1] / count * 1e3
+        for_all = seconds[-1] if count == len(whole) else None
+        if title in programs:
+            for_all = seconds[-1] / found.count * programs[title]
         rows.append([title, count, found.count, seconds[0], seconds[-1], for_all, again])
     yield Table(
         "The gradients of the first examples one after the other, from empty caches",
@@ -196,16 +201,10 @@ def first_examples(context, net, trees):
     yield Observation(
         f"{len(whole)} examples have {programs['graph, cached']} structures; {most:.0f} % have the most frequent one."
     )
+    for_all, again = ({row[0]: row[i] for row in rows if row[i] is not None} for i in (5, 6))
     yield Observation(
-        f"To have done all {len(whole)} takes "
-        + ", ".join(
-            f"`{row[0]}` {duration(row[5])}" for row in sorted(rows, key=lambda row: row[5]) if row[5] == row[5]
-        )
-        + "; an example that comes again takes "
-        + ", ".join(
-            f"`{row[0]}` {duration(row[6] / 1e3)}" for row in sorted(rows, key=lambda row: row[6] or 0) if row[6]
-        )
-        + "."
+        f"To have done all {len(whole)} takes {in_order(for_all)}; an example that comes again takes "
+        f"{in_order({title: found / 1e3 for title, found in again.items()})}."
     )
     ahead = []
     for n in range(1, len(whole) + 1):
@@ -214,6 +213,10 @@ def first_examples(context, net, trees):
         if not ahead or ahead[-1][0] != fastest:
             ahead.append((fastest, n))
     yield Observation("Ahead after n examples: " + ", ".join(f"`{title}` from n = {n}" for title, n in ahead) + ".")
+
+
+def in_order(seconds):
+    return ", ".join(f"`{title}` {duration(seconds[title])}" for title in sorted(seconds, key=seconds.__getitem__))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
