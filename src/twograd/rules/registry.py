@@ -9,7 +9,7 @@ A rule is a pullback for one operand. **What its signature names is what is save
 backward pass; nothing else is kept alive:
 
 =====================  =========================================================================================
-a positional parameter is given
+a parameter            is given
 =====================  =========================================================================================
 ``ct`` (the first)     the cotangent of the (first) output
 ``cts`` (the first)    the cotangents of all outputs, a tuple with None where one is zero
