@@ -189,7 +189,7 @@ def test_results_are_kept_when_drawing_fails(capsys, good, tmp_path, monkeypatch
         (["check", "--only", "op_chian"], "unknown comparison 'op_chian'. Did you mean 'op_chain'?"),
         (["check", "--only", "./nowhere.py"], "no such comparison file: ./nowhere.py. `twograd list` names"),
         (["bench", "--engines", "tap"], "unknown engine 'tap'. Did you mean 'tape'?"),
-        (["bench", "--engines", "caffe2"], "unknown engine 'caffe2'. There are: autograd, graph, "),
+        (["bench", "--engines", "caffe2"], "unknown engine 'caffe2'. There are: autograd, dezero, graph, "),
         (["check", "--device", "gpu"], "no GPU here that JAX can use; run with --device cpu"),
         (["check", "--json", "/"], "--json / is a folder; give the name of a file in it."),
         (["plot", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)."),

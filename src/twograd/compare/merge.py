@@ -88,12 +88,13 @@ def _comparison(name: str, runs: Mapping[str, Results]) -> ComparisonResult:
     if any(part.source != first.source for part in found.values()):
         raise CompareError(f"{name} is another text in one of the results: programs of one name must be one program.")
     failed = {label: part for label, part in found.items() if part.status != "done"}
+    worst = next(iter(failed.values()), first)
     return ComparisonResult(
         name,
         first.question,
         first.description,
         first.source,
-        next((part.status for part in failed.values()), "done"),
+        worst.status,
         "; ".join(f"{label}: {part.error}" for label, part in failed.items()),
         sum(part.seconds for part in found.values()),
         [AXIS, *dict.fromkeys(axis for part in found.values() for axis in part.axes)],

@@ -234,7 +234,7 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, no_wrap=column == "engine")
+        table.add_column(column, no_wrap=column in ("engine", "name"), overflow="fold")
     return table
 
 
