@@ -65,7 +65,7 @@ def test_help_does_not_import_jax(arguments):
 
 def test_help_has_an_example_for_every_verb(capsys):
     _, out, _ = twograd(capsys, "--help")
-    for verb in ("list", "check", "bench", "report", "plot", "env"):
+    for verb in ("list", "check", "bench", "report", "corners", "trace", "new", "plot", "diff", "env"):
         assert re.search(rf"^  twograd {verb}\b", out, re.MULTILINE), verb
 
 

@@ -34,6 +34,9 @@ ONE_TIME_STAGES = ("trace", "transform", "passes", "lower", "compile", "first ca
 STEADY_STAGES = ("forward", "record", "backward", "forward+backward", "step")
 """What is paid at each call. ``record`` is a forward pass that writes a tape; ``step`` ends with an SGD update."""
 
+DEVICE = "device"
+"""The axis that tells cases of several devices apart, where their results have been put together."""
+
 Cell = str | bool | int | float | None
 
 
