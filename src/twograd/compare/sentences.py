@@ -153,7 +153,7 @@ def _across(cases: Sequence[tuple[str, CaseResult]], slower: str, faster: str) -
 
 def _across_devices(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     """An engine's time on one device over that on another, where results of several have been put together."""
-    by_device: dict[str, dict[tuple[object, ...], CaseResult]] = {}
+    by_device: dict[str, dict[tuple[str, tuple[tuple[str, object], ...]], CaseResult]] = {}
     for name, case in cases:
         if DEVICE in case.axes:
             others = tuple((axis, value) for axis, value in case.axes.items() if axis != DEVICE)
@@ -163,7 +163,7 @@ def _across_devices(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     for (one, ones), (other, theirs) in itertools.combinations(by_device.items(), 2):
         for engine in engines:
             found = [
-                _Ratio.of(a, b, ", ".join([str(key[0]), *(f"{axis}={value}" for axis, value in key[1])]), False)
+                _Ratio.of(a, b, ", ".join([key[0], *(f"{axis}={value}" for axis, value in key[1])]), False)
                 for key, case in ones.items()
                 if key in theirs
                 and (a := timed(case, engine)) is not None
