@@ -104,7 +104,7 @@ def _comparison(name: str, runs: Mapping[str, Results]) -> ComparisonResult:
 
 def _case(label: str, case: CaseResult) -> CaseResult:
     axes = {DEVICE: label, **case.axes}
-    return CaseResult(case_name(axes), axes, case.rows)
+    return replace(case, name=case_name(axes), axes=axes)
 
 
 def _finding(label: str, finding: Finding) -> Finding:

@@ -28,6 +28,7 @@ from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row
 from twograd.compare.runner import Progress
 from twograd.compare.trace import Trace
+from twograd.compare.units import percent
 
 CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}
 
@@ -185,8 +186,9 @@ def show_changes(screen: Console, found: Changes, relative_to: str | None) -> No
         screen.print(table)
     _footer(
         screen,
-        "Intervals (95 %) are of the samples within each run. What differs from run to run as a whole is not in them: "
-        "compare two runs of one version to see how much that is, or take times --relative-to an engine.",
+        f"Intervals ({percent(stats.CONFIDENCE)}) are of the samples within each run. What differs from run to run as "
+        "a whole is not in them: compare two runs of one version to see how much that is, or take times --relative-to "
+        "an engine.",
     )
 
 
