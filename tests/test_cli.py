@@ -65,7 +65,7 @@ def test_help_does_not_import_jax(arguments):
 
 def test_help_has_an_example_for_every_verb(capsys):
     _, out, _ = twograd(capsys, "--help")
-    for verb in ("list", "check", "bench", "report", "plot", "env"):
+    for verb in ("list", "check", "bench", "report", "corners", "trace", "new", "plot", "diff", "env"):
         assert re.search(rf"^  twograd {verb}\b", out, re.MULTILINE), verb
 
 
@@ -189,7 +189,7 @@ def test_results_are_kept_when_drawing_fails(capsys, good, tmp_path, monkeypatch
         (["check", "--only", "op_chian"], "unknown comparison 'op_chian'. Did you mean 'op_chain'?"),
         (["check", "--only", "./nowhere.py"], "no such comparison file: ./nowhere.py. `twograd list` names"),
         (["bench", "--engines", "tap"], "unknown engine 'tap'. Did you mean 'tape'?"),
-        (["bench", "--engines", "caffe2"], "unknown engine 'caffe2'. There are: autograd, graph, "),
+        (["bench", "--engines", "caffe2"], "unknown engine 'caffe2'. There are: autograd, dezero, graph, "),
         (["check", "--device", "gpu"], "no GPU here that JAX can use; run with --device cpu"),
         (["check", "--json", "/"], "--json / is a folder; give the name of a file in it."),
         (["plot", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)."),

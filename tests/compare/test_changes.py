@@ -81,6 +81,15 @@ def test_the_rounds_of_two_runs_are_not_paired(before, after):
     assert stats.ratio(slow, row(before).stages["forward+backward"]).high == pytest.approx(1.5)
 
 
+def test_a_few_rounds_of_two_runs_are_set_against_each_other_all_with_all():
+    few = rs.Measurement((1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6))
+    same = rs.Measurement((1.0,) * 7)
+    found = stats.change(few, few)
+    assert (found.estimate, found.low, found.high) == pytest.approx((1, 1 / 1.6, 1.6))
+    related = stats.change(few, few, (same, same))
+    assert (related.estimate, related.low, related.high) == pytest.approx((1, 1 / 1.6, 1.6))
+
+
 def test_relative_to_an_engine_a_slower_machine_cancels(before, after):
     slow_down(after, 3.0)
     slow_down(after, 2.0, ["graph"])

@@ -1,12 +1,13 @@
 """Runs on several devices as one report: the device is an axis, and nothing is lost."""
 
 import copy
+from types import SimpleNamespace
 
 import example_results as example
 import pytest
 
 from twograd import cli
-from twograd.compare import CompareError, merge, report
+from twograd.compare import CompareError, environment, merge, report, sentences
 from twograd.compare import results as rs
 
 
@@ -37,6 +38,16 @@ def test_the_device_is_an_axis_of_every_case(runs):
     assert chain.seconds == 2 * runs[0].comparisons[0].seconds
 
 
+def test_a_sentence_tells_how_long_each_engine_takes_on_one_device_over_the_other(runs):
+    said = [s for s in sentences.summary(merge.merged(runs)) if "on cpu" in s]
+    assert len(said) == 7, "one per engine that was timed"
+    assert said[0].startswith("A gradient by `tape` on cpu takes 4 times as long as on gpu (geometric mean of 4 cases)")
+    assert not any("on cpu" in s for s in sentences.summary(runs[0]))
+    apart = copy.deepcopy(runs[1])
+    apart.comparisons[0].cases = []
+    assert not any("on cpu" in s for s in sentences.summary(merge.merged([runs[0], apart])))
+
+
 def test_findings_and_failures_say_their_device(runs):
     _, trained, broken = merge.merged(runs).comparisons
     texts = [getattr(finding, "title", getattr(finding, "text", "")) for finding in trained.findings]
@@ -55,7 +66,8 @@ def test_the_report_of_both_draws_each_and_can_be_read_back(runs, tmp_path):
     assert rs.to_json(rs.load(tmp_path / "results.json")) == rs.to_json(found)
     captions = [chart.caption for chart in report.draw(found)[0]]
     for device in ("cpu", "gpu"):
-        assert sum(f"device={device}" in caption for caption in captions) >= 3, device
+        of_device = [caption for caption in captions if f"device={device}" in caption]
+        assert len(of_device) == 5, "three of a case, and one along each axis that is a number"
 
 
 def test_two_machines_are_told_apart_by_their_processors(runs):
@@ -101,3 +113,13 @@ def test_the_command(runs, tmp_path, capsys):
     assert rs.load(tmp_path / "c" / "results.json").settings.device == "cpu+gpu"
     assert "cpu+gpu" in (tmp_path / "c" / "report.html").read_text()
     assert rs.load(tmp_path / "a" / "results.json").settings.device == "cpu"
+
+
+def test_the_stamp_has_the_memory_of_a_device_that_tells_it(monkeypatch):
+    assert "memory_bytes" not in environment.devices("cpu")
+    gpu = SimpleNamespace(device_kind="NVIDIA H100", platform="gpu", memory_stats=lambda: {"bytes_limit": 80 * 10**9})
+    monkeypatch.setattr(environment.jax, "devices", lambda _: [gpu, gpu])
+    found = environment.devices("gpu")
+    assert found == {
+        "device": "gpu", "kind": "NVIDIA H100", "count": 2, "platform": "gpu", "memory_bytes": 80 * 10**9,
+    }  # fmt: skip

@@ -17,7 +17,7 @@ from twograd import cli, graph, tape
 from twograd.compare import CompareError, Comparison, Unsupported, notebook, program
 from twograd.compare.commands import TEMPLATE
 from twograd.compare.engines import ENGINES, create
-from twograd.compare.program import recordable
+from twograd.compare.engines.tape_engines import recordable
 from twograd.compare.runner import run_case
 from twograd.compare.trace import linked_lines
 

@@ -24,8 +24,9 @@ from twograd._arguments import check_callable
 from twograd._table import TextTable
 from twograd.compare import check, timing, units
 from twograd.compare.engines.graph_engines import Graph
+from twograd.compare.engines.tape_engines import recordable
 from twograd.compare.errors import CompareError, Unsupported
-from twograd.compare.program import Comparison, Declaration, plain_function, recordable
+from twograd.compare.program import Comparison, Declaration, plain_function
 from twograd.compare.results import Check, Settings
 from twograd.compare.runner import case_name, cast, make_inputs
 from twograd.graph.advice import explaining

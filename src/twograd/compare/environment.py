@@ -78,9 +78,11 @@ def usable_cores() -> int:
 
 
 def devices(device: str) -> dict[str, Any]:
-    """What JAX computes on."""
-    found = jax.devices(device)
-    return {"device": device, "kind": found[0].device_kind, "count": len(found), "platform": found[0].platform}
+    """What JAX computes on, with the device's memory where it tells it (a GPU does, the CPU does not)."""
+    first, *others = jax.devices(device)
+    memory = (first.memory_stats() or {}).get("bytes_limit")
+    found = {"device": device, "kind": first.device_kind, "count": 1 + len(others), "platform": first.platform}
+    return found | ({"memory_bytes": memory} if memory else {})
 
 
 def options() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from twograd.compare.errors import CompareError
 from twograd.compare.results import (
+    DEVICE,
     CaseResult,
     ComparisonResult,
     EngineInfo,
@@ -18,8 +19,6 @@ from twograd.compare.results import (
     Results,
 )
 from twograd.compare.runner import case_name
-
-AXIS = "device"
 
 SAME = ("dtype", "seed", "quick", "timed")
 """Settings in which runs on several devices must agree."""
@@ -88,23 +87,24 @@ def _comparison(name: str, runs: Mapping[str, Results]) -> ComparisonResult:
     if any(part.source != first.source for part in found.values()):
         raise CompareError(f"{name} is another text in one of the results: programs of one name must be one program.")
     failed = {label: part for label, part in found.items() if part.status != "done"}
+    worst = next(iter(failed.values()), first)
     return ComparisonResult(
         name,
         first.question,
         first.description,
         first.source,
-        next((part.status for part in failed.values()), "done"),
+        worst.status,
         "; ".join(f"{label}: {part.error}" for label, part in failed.items()),
         sum(part.seconds for part in found.values()),
-        [AXIS, *dict.fromkeys(axis for part in found.values() for axis in part.axes)],
+        [DEVICE, *dict.fromkeys(axis for part in found.values() for axis in part.axes)],
         [_case(label, case) for label, part in found.items() for case in part.cases],
         [_finding(label, finding) for label, part in found.items() for finding in part.findings],
     )
 
 
 def _case(label: str, case: CaseResult) -> CaseResult:
-    axes = {AXIS: label, **case.axes}
-    return CaseResult(case_name(axes), axes, case.rows)
+    axes = {DEVICE: label, **case.axes}
+    return replace(case, name=case_name(axes), axes=axes)
 
 
 def _finding(label: str, finding: Finding) -> Finding:

@@ -79,9 +79,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax
-
-from twograd import tape
 from twograd.compare.errors import CompareError, UnknownName, Unsupported
 from twograd.compare.results import Finding
 
@@ -125,7 +122,7 @@ class Comparison:
         return functools.partial(loss, **{name: axes[name] for name in keywords if name in axes})
 
 
-FOREIGN = ("torch", "autograd", "pytensor", "dezero", "tensorflow")
+FOREIGN: tuple[str, ...] = ("torch", "autograd", "pytensor", "dezero", "tensorflow")
 """The families of the engines that do not run functions of JAX's arrays."""
 
 
@@ -134,30 +131,8 @@ def of(f: Callable[..., Any], args: Sequence[Any]) -> Comparison:
 
     The gradient is with respect to the first argument.
     """
-    program = recordable(f)
     variants = dict.fromkeys(FOREIGN, "the program is a function of JAX's arrays; written with ops, all engines run it")
-    return Comparison(inputs=lambda rng: tuple(args), loss=lambda _, *inputs: program(*inputs), variants=variants)
-
-
-def recordable(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``f`` as a function that takes Tensors too: op by op, or all of it as one op where it is written in jax.numpy."""
-    as_one_op = False
-
-    @functools.wraps(f)
-    def program(*inputs):
-        nonlocal as_one_op
-        if not any(isinstance(leaf, tape.Tensor) for leaf in jax.tree.leaves(inputs)):
-            return f(*inputs)
-        if not as_one_op:
-            try:
-                return f(*inputs)
-            except TypeError as error:  # jax.numpy does not take Tensors
-                if "is not a valid JAX type" not in str(error):
-                    raise
-                as_one_op = True
-        return tape.apply(f, *inputs)
-
-    return program
+    return Comparison(inputs=lambda rng: tuple(args), loss=lambda _, *inputs: f(*inputs), variants=variants)
 
 
 def plain_function(module: ModuleType) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:

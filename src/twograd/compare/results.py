@@ -26,8 +26,7 @@ from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 2
-"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` and :class:`Conditions` came, empty
-where they are not there."""
+"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions` and :attr:`EngineInfo.about`."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -37,6 +36,9 @@ ONE_TIME_STAGES = ("trace", "transform", "passes", "lower", "compile", "first ca
 
 STEADY_STAGES = ("forward", "record", "backward", "forward+backward", "step")
 """What is paid at each call. ``record`` is a forward pass that writes a tape; ``step`` ends with an SGD update."""
+
+DEVICE = "device"
+"""The axis that tells cases of several devices apart, where their results have been put together."""
 
 Cell = str | bool | int | float | None
 

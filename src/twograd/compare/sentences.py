@@ -4,12 +4,13 @@ What flows in: results. What flows out: lists of sentences, in which names of en
 :func:`summary`, then :func:`about`. No sentence is there without its number, and every number comes from the samples.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from twograd.compare import stats, timing
-from twograd.compare.results import CaseResult, ComparisonResult, EngineInfo, Measurement, Results, Row
+from twograd.compare.results import DEVICE, CaseResult, ComparisonResult, EngineInfo, Measurement, Results, Row
 from twograd.compare.tables import timed_rows
 from twograd.compare.units import duration, listed, percent, plural, significant
 
@@ -26,6 +27,7 @@ def summary(results: Results) -> list[str]:
         *_across(cases, "tape", "graph"),
         *_across(cases, "graph", "jax-jit"),
         *_across(cases, "tape", "torch"),
+        *_across_devices(cases),
         *_break_even_range(cases, results.engines),
         *_first_gradients(cases),
         *_correctness(results),
@@ -140,27 +142,68 @@ def _tally(won: dict[str, int]) -> str:
 
 
 def _across(cases: Sequence[tuple[str, CaseResult]], slower: str, faster: str) -> list[str]:
-    """One engine's time over another's: the geometric mean over the cases, and the cases at both ends."""
-    found = []
+    """One engine's time over another's."""
+    found = [
+        _Ratio.of(a, b, f"{name}, {case.name}")
+        for name, case in cases
+        if (a := timed(case, slower)) is not None and (b := timed(case, faster)) is not None
+    ]
+    return _longer(found, f"by {code(slower)}", f"by {code(faster)}")
+
+
+def _across_devices(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
+    """An engine's time on one device over that on another, where results of several have been put together."""
+    by_device: dict[str, dict[tuple[str, tuple[tuple[str, object], ...]], CaseResult]] = {}
     for name, case in cases:
-        a, b = timed(case, slower), timed(case, faster)
-        if a is not None and b is not None:
-            found.append((stats.ratio(a.stages[GRADIENT], b.stages[GRADIENT]), f"{name}, {case.name}", samples(a, b)))
+        if DEVICE in case.axes:
+            others = tuple((axis, value) for axis, value in case.axes.items() if axis != DEVICE)
+            by_device.setdefault(str(case.axes[DEVICE]), {})[name, others] = case
+    engines = list(dict.fromkeys(row.engine for _, case in cases for row in timed_rows(case)))
+    sentences = []
+    for (one, ones), (other, theirs) in itertools.combinations(by_device.items(), 2):
+        for engine in engines:
+            found = [
+                _Ratio.of(a, b, ", ".join([key[0], *(f"{axis}={value}" for axis, value in key[1])]), False)
+                for key, case in ones.items()
+                if key in theirs
+                and (a := timed(case, engine)) is not None
+                and (b := timed(theirs[key], engine)) is not None
+            ]
+            sentences += _longer(found, f"by {code(engine)} on {one}", f"on {other}")
+    return sentences
+
+
+@dataclass(frozen=True)
+class _Ratio:
+    """One row's time over another's; ``where`` is the case, ``n`` the numbers of samples."""
+
+    interval: stats.Interval
+    where: str
+    n: str
+
+    @classmethod
+    def of(cls, a: Row, b: Row, where: str, same_run: bool = True) -> "_Ratio":
+        times = a.stages[GRADIENT], b.stages[GRADIENT]
+        return cls(stats.ratio(*times) if same_run else stats.change(times[1], times[0]), where, samples(a, b))
+
+
+def _longer(found: Sequence[_Ratio], slower: str, faster: str) -> list[str]:
+    """The geometric mean over the cases, and the cases at both ends."""
     if not found:
         return []
-    least, most = min(found, key=lambda f: f[0].estimate), max(found, key=lambda f: f[0].estimate)
+    least, most = min(found, key=lambda r: r.interval.estimate), max(found, key=lambda r: r.interval.estimate)
     if len(found) == 1:
         return [
-            f"A gradient by {code(slower)} takes {with_interval(least[0])} times as long as by {code(faster)} "
-            f"({least[1]}, n = {least[2]}){_no_clear_difference(least[0])}."
+            f"A gradient {slower} takes {with_interval(least.interval)} times as long as {faster} "
+            f"({least.where}, n = {least.n}){_no_clear_difference(least.interval)}."
         ]
-    mean = math.exp(sum(math.log(f[0].estimate) for f in found) / len(found))
-    unclear = sum(not stats.clearly_different(f[0]) for f in found)
+    mean = math.exp(sum(math.log(r.interval.estimate) for r in found) / len(found))
+    unclear = sum(not stats.clearly_different(r.interval) for r in found)
     doubt = f"; no clear difference in {'any' if unclear == len(found) else unclear} of them" if unclear else ""
     return [
-        f"A gradient by {code(slower)} takes {significant(mean, 3)} times as long as by {code(faster)} (geometric mean "
-        f"of {len(found)} cases{doubt}), from {with_interval(least[0])} times in {least[1]} (n = {least[2]}) to "
-        f"{with_interval(most[0])} times in {most[1]} (n = {most[2]})."
+        f"A gradient {slower} takes {significant(mean, 3)} times as long as {faster} (geometric mean of {len(found)} "
+        f"cases{doubt}), from {with_interval(least.interval)} times in {least.where} (n = {least.n}) to "
+        f"{with_interval(most.interval)} times in {most.where} (n = {most.n})."
     ]
 
 

@@ -59,7 +59,8 @@ def change(
         return Interval(estimate, 0.0, math.inf)
     old, old_reference = _resampled_medians(before, references[0], seed)
     new, new_reference = _resampled_medians(after, references[1], seed + 1)
-    return _interval(estimate, (new / new_reference) / (old / old_reference))
+    new, old = new / new_reference, old / old_reference
+    return _interval(estimate, new / old if len(new) == len(old) == RESAMPLES else np.divide.outer(new, old).ravel())
 
 
 def clearly_different(interval: Interval) -> bool:

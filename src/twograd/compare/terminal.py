@@ -28,6 +28,7 @@ from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row
 from twograd.compare.runner import Progress
 from twograd.compare.trace import Trace
+from twograd.compare.units import percent
 
 CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}
 
@@ -185,8 +186,9 @@ def show_changes(screen: Console, found: Changes, relative_to: str | None) -> No
         screen.print(table)
     _footer(
         screen,
-        "Intervals (95 %) are of the samples within each run. What differs from run to run as a whole is not in them: "
-        "compare two runs of one version to see how much that is, or take times --relative-to an engine.",
+        f"Intervals ({percent(stats.CONFIDENCE)}) are of the samples within each run. What differs from run to run as "
+        "a whole is not in them: compare two runs of one version to see how much that is, or take times --relative-to "
+        "an engine.",
     )
 
 
@@ -234,7 +236,7 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, no_wrap=column == "engine")
+        table.add_column(column, no_wrap=column in ("engine", "name"), overflow="fold")
     return table
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twograd import tape
-from twograd.compare.program import recordable
+from twograd.compare.engines.tape_engines import recordable
 from twograd.tape.stepper import Step
 from twograd.tape.stepper.linked import Equation, Linked
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-vars(np)["int"] = int
+np.__dict__["int"] = int
 try:
     import dezero
     import dezero.functions as functions
 finally:
-    del vars(np)["int"]
+    del np.__dict__["int"]
 
 dezero.Variable.__matmul__ = functions.matmul
 

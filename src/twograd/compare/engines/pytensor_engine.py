@@ -68,7 +68,8 @@ class PyTensorJax(Engine):
         import pytensor
 
         outputs, tree = jax.tree.flatten(results)
-        compiled = pytensor.function(jax.tree.leaves(symbols), outputs, mode=self.mode, on_unused_input="ignore")
+        with _without_advice():
+            compiled = pytensor.function(jax.tree.leaves(symbols), outputs, mode=self.mode, on_unused_input="ignore")
         arrays, ran = jax.tree.leaves(inputs), False
 
         def run():

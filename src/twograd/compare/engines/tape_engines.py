@@ -5,6 +5,7 @@ Read :class:`Tape`; the others differ in the mode that they run in, or in how th
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ class Tape(JaxArrays):
         return tape.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
 
     def value_and_grad(self, f: Program) -> Program:
-        differentiated = tape.value_and_grad(f)
+        differentiated = tape.value_and_grad(recordable(f))
 
         def value_and_grad(*inputs):
             with self.mode():
@@ -45,6 +46,7 @@ class Tape(JaxArrays):
         params, *batch = inputs
         tape.clear_caches()  # what an earlier program has compiled is not at hand in a fresh process
         tape.compiled_backward.clear()
+        f = recordable(f)
         value_and_grad = self.value_and_grad(f)
 
         def record():
@@ -134,3 +136,23 @@ class TapeDeferred(Tape):
 
     def mode(self) -> contextlib.AbstractContextManager[Any]:
         return tape.compiled_backward(meetings=1, forward=True)
+
+
+def recordable(f: Program) -> Program:
+    """``f`` as a function that takes Tensors: op by op, or all of it as one op where it is written in jax.numpy."""
+    as_one_op = False
+
+    @functools.wraps(f)
+    def program(*inputs):
+        nonlocal as_one_op
+        if as_one_op and any(isinstance(leaf, tape.Tensor) for leaf in jax.tree.leaves(inputs)):
+            return tape.apply(f, *inputs)
+        try:
+            return f(*inputs)
+        except TypeError as error:  # jax.numpy does not take Tensors
+            if "is not a valid JAX type" not in str(error):
+                raise
+        as_one_op = True
+        return tape.apply(f, *inputs)
+
+    return program

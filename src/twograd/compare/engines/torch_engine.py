@@ -5,6 +5,7 @@ Read :class:`Torch`. All three use PyTorch's rules and PyTorch's own threads, as
 
 import os
 import shutil
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -179,7 +180,8 @@ class TorchCompile(Torch):
 
         torch.compiler.reset()
         # Nothing from an earlier process is at hand, and no pool of processes stays behind that would disturb others.
-        with inductor.patch(force_disable_caches=True, compile_threads=1):
+        with inductor.patch(force_disable_caches=True, compile_threads=1), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
             built = _without_a_tape(super().build(f, inputs, stage))
             with stage("compile"):
                 built.stages["forward+backward"]()
