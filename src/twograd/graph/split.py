@@ -15,6 +15,7 @@ from jax.ref import AbstractRef
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from twograd._compat import new_jaxpr
+from twograd.graph.masks import found_again
 from twograd.graph.passes.cse import cse
 from twograd.graph.passes.dce import dce
 from twograd.graph.passes.report import check_program
@@ -53,15 +54,19 @@ def split_vjp(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
         raise TypeError(f"split_vjp takes a bool for each of the {len(closed.in_avals)} operands, got {wanted!r}")
     program = closed = without_references(closed)
     for _ in range(MAX_ROUNDS):
-        split = split_once(program, wanted)
+        split = split_once(program, wanted, len(closed.out_avals))
         if not any(map(carries_gradient, split.forward.out_avals[len(program.out_avals) :])):
             return split
         program = split.forward  # its intermediates are results now: the next round differentiates these too
     return _recomputing(closed, wanted)
 
 
-def split_once(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
-    """Splits the derivative of ``closed``; what ``backward`` reads need not have a cotangent in it."""
+def split_once(closed: ClosedJaxpr, wanted: Sequence[bool], at_hand: int = 0) -> Split:
+    """Splits the derivative of ``closed``; what ``backward`` reads need not have a cotangent in it.
+
+    Of the results the first ``at_hand`` cost nothing to keep: masks and integers that can be found from these are not
+    kept, see :mod:`twograd.graph.masks`.
+    """
     jaxpr = closed.jaxpr
     leaves: list[Any] = []
     structure: Any = None
@@ -88,7 +93,9 @@ def split_once(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
         for eqn in traced.jaxpr.eqns
         if eqn.primitive is lax.convert_element_type_p and eqn.invars[0].aval.dtype == eqn.outvars[0].aval.dtype
     }
-    sources: list[Any] = []
+    residuals = [atom if isinstance(atom, Literal) else strong.get(atom, atom) for atom in residuals]
+    again = found_again(traced, residuals if at_hand else (), at_hand)
+    sources: list[Any] = []  # of each residual: its position; a number; or a variable whose value is found again
     remaining = iter(residuals)
     for leaf in leaves:
         if not isinstance(leaf, Tracer):
@@ -97,20 +104,26 @@ def split_once(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
             sources.append(references[id(leaf)])
             continue
         atom = next(remaining)
-        if not isinstance(atom, Literal):
-            atom = strong.get(atom, atom)
-        if isinstance(atom, Literal):
+        if isinstance(atom, Literal) or atom in again.outvars:
             sources.append(atom)
             continue
         if atom not in position:
             position[atom] = len(jaxpr.invars) + len(results)
             results.append(atom)
         sources.append(position[atom])
-    saved = tuple(sorted({source for source in sources if isinstance(source, int)}))
+    read = [position[var] for var in again.invars]
+    saved = tuple(sorted({source for source in (*sources, *read) if isinstance(source, int)}))
     slot = {source: i for i, source in enumerate(saved)}
 
     def backward(values: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-        residual = iter(source.val if isinstance(source, Literal) else values[slot[source]] for source in sources)
+        found = dict(zip(again.outvars, again.program(*[values[slot[i]] for i in read]), strict=True))
+
+        def value_of(source: Any) -> Any:
+            if isinstance(source, Literal):
+                return source.val
+            return values[slot[source]] if isinstance(source, int) else found[source]
+
+        residual = map(value_of, sources)
         filled = [next(residual) if isinstance(leaf, Tracer) else leaf for leaf in leaves]
         return backward_pass(jaxpr, tree_unflatten(structure, filled), cts[: len(jaxpr.outvars)])
 

@@ -608,7 +608,7 @@ def _adaptive_max_pool(name, rank, input, output_size):
 
 @front_end
 def relu(input: Array) -> Array:
-    """max(x, 0), elementwise; its derivative at 0 is 0. For the derivative only a mask is kept."""
+    """max(x, 0), elementwise; its derivative at 0 is 0, and is told from the result."""
     return _where(lax.le(input, input.dtype.type(0)), 0, input)
 
 

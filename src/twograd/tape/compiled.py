@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 import jax
 
 from twograd.tape.backward import backward_pass, is_alone, put_grad
-from twograd.tape.deferred import Noted, Program, Value, replay, saved_of, structures
+from twograd.tape.deferred import Noted, Program, replay, saved_of, structures
 from twograd.tape.modes import mode
 from twograd.tape.node import AccumulateGrad, Edge, Node
 from twograd.tape.storage import check_versions, superseded
 from twograd.tape.structures import Structures
 from twograd.tape.tensor import make_tensor
+from twograd.tape.value import Value
 
 MAX_NODES = 2048  # the time to compile grows faster than the number of nodes
 
@@ -241,7 +242,7 @@ def _read(
         return "leaves share a gradient"
     if len(nodes) > MAX_NODES:
         return f"it has more than {MAX_NODES} nodes"
-    if changed and ((program is not None and program.ops) or not _unchanged(nodes)):
+    if changed and ((program is not None and program.count) or not _unchanged(nodes)):
         return "a value that it saved was changed in place"
     key.append(TARGETS)
     key.append(None if targets is None else accumulating)

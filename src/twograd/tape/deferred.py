@@ -22,33 +22,13 @@ from twograd.tape.lines import here
 from twograd.tape.node import Edge, Node, next_order
 from twograd.tape.plan import CompiledPlan
 from twograd.tape.structures import Structures
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Size, Tensor
+from twograd.tape.value import Value, computed
 
 MAX_OPS = 1024  # put off at most; the time to compile grows faster than their number
 
-elements_of = Tensor.__dict__["_data"].__get__  # the slots themselves: what they hold is not looked at
-_set_elements = Tensor.__dict__["_data"].__set__
-saved_of = Node.__dict__["saved"].__get__
+saved_of = Node.__dict__["saved"].__get__  # the slot itself: what it holds is not looked at
 _set_saved = Node.__dict__["saved"].__set__
-
-
-class Value:
-    """An array that may not have been computed yet; ``number`` is its place among its program's results."""
-
-    __slots__ = ("array", "aval", "number", "program")
-
-    program: "Program"
-    number: int
-    aval: Any
-    array: Any
-
-    def computed(self) -> Any:
-        """The array."""
-        if self.array is None:
-            self.program.run()
-            if self.array is None:
-                raise RuntimeError("another thread has walked back over this value, and freed it")
-        return self.array
 
 
 class Pending(Tensor):
@@ -58,49 +38,32 @@ class Pending(Tensor):
 
     @property
     def _data(self) -> jax.Array:  # pyright: ignore[reportIncompatibleVariableOverride]
-        value = elements_of(self)
-        array = value.computed() if type(value) is Value else value
+        value = self._elements
+        array = computed(value)
         self._data = array
-        alias = self._alias
-        if alias is not None and alias.path is None:  # it was changed in place
-            alias.storage.array = array
-            alias.storage.add(self, alias.counter)
+        if self._alias is not None:
+            self._alias.storage.put_computed(value, array)
         return array
 
     @_data.setter
     def _data(self, array: Any) -> None:
-        _set_elements(self, array)
+        self._elements = array
         self.__class__ = Tensor  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return elements_of(self).aval.shape
+    def shape(self) -> Size:
+        return Size(self._elements.aval.shape)
 
     @property
     def dtype(self) -> Any:
-        return elements_of(self).aval.dtype
+        return self._elements.aval.dtype
 
     @property
     def ndim(self) -> int:
-        return len(elements_of(self).aval.shape)
+        return len(self._elements.aval.shape)
 
 
 Pending.__name__ = Pending.__qualname__ = "Tensor"
-
-
-def pending(value: Value, edge: Edge | None) -> Tensor:
-    """A Tensor whose elements are ``value``."""
-    tensor = object.__new__(Pending)
-    _set_elements(tensor, value)
-    tensor._edge = edge
-    tensor._alias = None
-    return tensor
-
-
-def take_over(tensor: Tensor, result: Tensor) -> None:
-    """Puts the Value of ``result`` in the place of the elements of ``tensor``, whose storage nobody shares."""
-    _set_elements(tensor, elements_of(result))
-    tensor.__class__ = Pending
 
 
 @functools.cache
@@ -109,9 +72,8 @@ def pending_type(kind: type[Node]) -> type[Node]:
 
     @property
     def saved(self: Node) -> Sequence[Any]:
-        computed = [value.computed() if type(value) is Value else value for value in saved_of(self)]
-        self.saved = computed
-        return computed
+        values = self.saved = [computed(value) for value in saved_of(self)]
+        return values
 
     @saved.setter
     def saved(self: Node, values: Sequence[Any] | None) -> None:
@@ -128,29 +90,51 @@ PendingNode = pending_type(Node)
 class Program:
     """The ops that a thread has put off. It is run as a whole, and starts anew.
 
-    If its structure was met ``meetings`` times it is one compiled call; until then its ops run one by one.
+    If its structure was met ``meetings`` times it is one compiled call; until then its ops run one by one. What is
+    noted of an op is said in :class:`Noted`.
     """
 
     def __init__(self, meetings: int):
-        self.ops: list[tuple[CompiledPlan, list[Any], list[Value]]] = []  # with operands (arrays or Values) and results
         self.lock = threading.RLock()  # another thread may look at what this one made
         self.x64 = X64.value
         self._meetings = meetings
-        self._count = 0
+        self.done()
+
+    def done(self) -> None:
+        """The ops were run."""
+        self.count = 0
+        self._key: list[Any] = []
+        self._inputs: list[Any] = []
+        self._places: dict[int, int] = {}
+        self.results: list[Value] = []
 
     def put_off(self, plan: CompiledPlan, operands: list[Any], edges: list[Edge]) -> tuple[list[Value], Node | None]:
-        """One more op: its results, and its node."""
+        """One more op on arrays and Values: its results, and its node."""
         new = object.__new__
         results: list[Value] = []
         with self.lock:
-            if len(self.ops) >= MAX_OPS:
+            if self.count >= MAX_OPS:
                 self.run()
+            self.count += 1
+            note = self._key.append
+            note(plan)
+            for operand in operands:
+                if type(operand) is Value:
+                    if operand.array is None:
+                        note(operand.number)
+                        continue
+                    operand = operand.array  # another thread ran the program in the meantime
+                place = self._places.setdefault(id(operand), len(self._inputs))
+                if place == len(self._inputs):
+                    self._inputs.append(operand)
+                note(~place)
+            number = len(self.results)
             for aval in plan.result_avals:
                 value = new(Value)
-                value.program, value.number, value.aval, value.array = self, self._count, aval, None
-                self._count += 1
+                value.program, value.number, value.aval, value.array = self, number, aval, None
+                number += 1
                 results.append(value)
-            self.ops.append((plan, operands, results))
+            self.results += results
         if plan.positions is None:
             return results, None
         node = new(PendingNode)
@@ -165,41 +149,21 @@ class Program:
     def run(self) -> None:
         """Computes all that is still referred to."""
         with self.lock:
-            if self.ops:
-                _run(self.read(), self.ops, self._meetings)
+            if self.count:
+                _run(self.read(), self._meetings)
                 self.done()
-
-    def done(self) -> None:
-        """The ops were run."""
-        self.ops, self._count = [], 0
 
     def read(self) -> "Noted":
         """The ops put off so far."""
-        noted = Noted([len(self.ops)], [], {}, [], [])
-        key, inputs, places, results, uses = noted
-        for plan, operands, op_results in self.ops:
-            key.append(plan)
-            for operand in operands:
-                if type(operand) is Value:
-                    if operand.array is None:
-                        uses[operand.number] += 1
-                        key.append(operand.number)
-                        continue
-                    operand = operand.array  # another thread ran the program in the meantime
-                place = places.setdefault(id(operand), len(inputs))
-                if place == len(inputs):
-                    inputs.append(operand)
-                key.append(~place)
-            results += op_results
-            uses += [_ALONE + 1] * len(op_results)  # by the op, and by this list
-        return noted
+        uses = [_ALONE] * len(self.results)
+        return Noted([self.count, *self._key], self._inputs.copy(), self._places.copy(), self.results, uses)
 
 
 class Noted(NamedTuple):
     """Ops that were put off, to be compiled.
 
-    ``key`` says their plans and how they are joined: an operand is the number of a result, or ``~place`` among the
-    ``inputs``, each of which is there once, by ``places``. ``uses`` counts the known references to each of the
+    ``key`` has the number of ops, and of each its plan and its operands: the number of a result, or ``~place`` among
+    the ``inputs``, each of which is there once, by ``places``. ``uses`` counts the known references to each of the
     ``results``.
     """
 
@@ -235,7 +199,7 @@ def replay(items: Iterator[Any], inputs: Sequence[Any]) -> list[Any]:
 structures: Structures[Callable[[Sequence[Any]], Sequence[Any]]] = Structures()
 
 
-def _run(noted: Noted, ops: Sequence[Any], meetings: int) -> None:
+def _run(noted: Noted, meetings: int) -> None:
     needed = noted.needed()
 
     def compiled(key):
@@ -246,7 +210,5 @@ def _run(noted: Noted, ops: Sequence[Any], meetings: int) -> None:
         for i, array in zip(needed, call(noted.inputs), strict=True):
             noted.results[i].array = array
         return
-    for plan, operands, results in ops:
-        arrays = plan.forward(*[operand.array if type(operand) is Value else operand for operand in operands])
-        for value, array in zip(results, arrays, strict=True):
-            value.array = array
+    for value, array in zip(noted.results, replay(iter(noted.key), noted.inputs), strict=True):
+        value.array = array

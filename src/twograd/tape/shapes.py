@@ -335,7 +335,7 @@ def select(self: Tensor, dim: int, index: int) -> Tensor:
 def unbind(self: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """A view of each index along ``dim``; none of them may be changed in place where gradients are recorded."""
     select = _selector(_within(self, dim))
-    return views(self, "UnbindBackward0", [(select, i) for i in range(self.shape[dim])])
+    return views(self, "unbind", [(select, i) for i in range(self.shape[dim])])
 
 
 @method
@@ -357,7 +357,7 @@ def split(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
         )
     starts = (sum(lengths[:i]) for i in range(len(lengths)))
     parts = [(_slicer(axis, length), start) for length, start in zip(lengths, starts, strict=True)]
-    return views(self, "SplitBackward0", parts)
+    return views(self, "split" if isinstance(split_size, int) else "split_with_sizes", parts)
 
 
 @method
@@ -383,8 +383,7 @@ def tensor_split(self: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[
             raise RuntimeError(f"number of sections must be larger than 0, got {cuts}")
         cuts = [i * (size // cuts) + min(i, size % cuts) for i in range(1, cuts)]
     bounds = [slice(start, end).indices(size)[:2] for start, end in zip([0, *cuts], [*cuts, size], strict=True)]
-    parts = [(_slicer(axis, max(end - start, 0)), min(start, size)) for start, end in bounds]
-    return views(self, "SplitBackward0", parts)
+    return tuple(view(self, _slicer(axis, max(end - start, 0)), min(start, size)) for start, end in bounds)
 
 
 def _splitter(name: str, least: int, dim: Callable[[Tensor], int]) -> None:

@@ -10,6 +10,7 @@ is PyTorch's error, since there the value is gone. A Tensor that is never change
 storage and costs nothing; the walk back looks at what it reads only while superseded arrays are alive.
 """
 
+import sys
 import threading
 import weakref
 from collections import deque
@@ -21,6 +22,7 @@ from twograd.tape.lines import here
 from twograd.tape.modes import mode
 from twograd.tape.names import forward_name
 from twograd.tape.node import AccumulateGrad, Edge, Node
+from twograd.tape.value import Value, computed
 
 if TYPE_CHECKING:
     from twograd.tape.tensor import Tensor
@@ -67,32 +69,72 @@ class Storage:
     """An array, and what has shown (a part of) it since it was last changed.
 
     ``shown`` has for each time a Tensor got its array weak references to both, and the counter it was shown under: a
-    node may hold the array longer than the Tensor lives.
+    node may hold the array longer than the Tensor lives. In the place of an array may be a Value.
     """
 
-    __slots__ = ("_many", "array", "shown")
+    __slots__ = ("_many", "elements", "shown")
 
-    def __init__(self, array: Any):
-        self.array = array
-        self.shown: list[tuple[weakref.ref[Tensor], weakref.ref[Any] | None, Counter]] = []
+    def __init__(self, elements: Any):
+        self.elements = elements
+        self.shown: list[tuple[weakref.ref[Tensor], weakref.ref[Any] | Value | None, Counter]] = []
         self._many = 64
+
+    @property
+    def array(self) -> Any:
+        """The array; it is computed if it was put off."""
+        self.elements = computed(self.elements)
+        return self.elements
 
     def add(self, tensor: "Tensor", counter: Counter) -> None:
         """Takes note of a Tensor and of its array; forgets dead ones when their number may have doubled."""
         shown = self.shown
-        shown.append((weakref.ref(tensor), weakref.ref(tensor._data), counter))
+        elements = tensor._elements
+        ref = elements if type(elements) is Value else weakref.ref(elements)
+        shown.append((weakref.ref(tensor), ref, counter))
         if len(shown) > self._many and _forgetting.acquire(blocking=False):
             count = len(shown)  # other threads may add meanwhile
-            shown[:count] = [
-                s for s in shown[:count] if s[0]() is not None or (s[1] is not None and s[1]() is not None)
-            ]
+            shown[:count] = [s for s in shown[:count] if s[0]() is not None or _behind(s[1]) is not None]
             self._many = 2 * len(shown) + 64
             _forgetting.release()
+
+    def put_computed(self, value: Any, array: Any) -> None:
+        """Takes note that ``value``, which a Tensor shows, is this array now."""
+        if self.elements is value:
+            self.elements = array
+        self.shown = [(t, weakref.ref(array) if ref is value else ref, counter) for t, ref, counter in self.shown]
+
+    def compute_saved(self) -> None:
+        """Computes what is shown and put off, and is referred to by others: a node may have saved it."""
+        for tensor, ref, count in _counted(self.shown):
+            if type(ref) is Value and ref.array is None:
+                shows = tensor()
+                by_tensor = shows is not None and shows._elements is ref
+                if count > _ALONE + by_tensor + (self.elements is ref) + 1:  # one: its program
+                    ref.computed()
+
+    def shows_only(self, tensor: "Tensor") -> bool:
+        """Whether no other Tensor shows it, or showed it since it was last changed."""
+        return all((other := ref()) is tensor or other is None for ref, *_ in self.shown)
 
     def tensors(self) -> "list[Tensor]":
         """The Tensors that show it now."""
         alive = {id(t): t for ref, *_ in self.shown if (t := ref()) is not None}
         return [t for t in alive.values() if t._alias is not None and t._alias.storage is self]
+
+
+def _behind(ref: Any) -> Any:
+    """The array, or the Value whose array is not computed yet, that is behind one of the references of a Storage."""
+    if type(ref) is Value:
+        return ref if ref.array is None else ref.array
+    return None if ref is None else ref()
+
+
+def _counted(shown: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, Any, int]]:
+    """What is shown, with the count of references to it."""
+    return [(tensor, ref, sys.getrefcount(ref)) for tensor, ref, _ in shown]
+
+
+_ALONE = _counted([(None, object(), None)])[0][2]  # what is referred to by nothing but such a list
 
 
 class Refusal(NamedTuple):
@@ -147,7 +189,7 @@ def alias_of(tensor: "Tensor") -> Alias:
     alias = tensor._alias
     if alias is None:
         counter = Counter()
-        storage = Storage(tensor._data)
+        storage = Storage(tensor._elements)
         alias = tensor._alias = Alias(storage, counter)
         storage.add(tensor, counter)
     return alias
@@ -177,8 +219,19 @@ class _Superseded(NamedTuple):
     writer: int | None  # the order of the node that made its successor; reads the array as it was, legally
 
 
+class _Alive(weakref.ref[Any]):
+    """A reference to a superseded array that knows where to find it among these when it dies."""
+
+    __slots__ = ("key",)
+    key: int
+
+
 superseded: dict[int, _Superseded] = {}
 """By id, the arrays that are alive and were replaced by a change in place."""
+
+
+def _forget(dead: Any) -> None:
+    superseded.pop(dead.key, None)
 
 
 def supersede(
@@ -189,14 +242,14 @@ def supersede(
     ``op`` changed elements of these sizes; that, and the user's line, is kept for who asks who did it.
     """
     for tensor, ref, seen_by in storage.shown:
-        array = None if ref is None else ref()
-        if array is not None and seen_by is counter:
-            key = id(array)
-            known = superseded.get(key)
+        array = _behind(ref)
+        if array is not None and type(array) is not Value and seen_by is counter:
+            known = superseded.get(id(array))
             if known is not None and known.array() is array and known.tensor() is not None:
                 continue  # of several Tensors that show it the first is meant, not what detach() made of it
-            alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
-            superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
+            alive = _Alive(array, _forget)
+            alive.key = id(array)
+            superseded[alive.key] = _Superseded(alive, counter, counter.version, tensor, writer)
     if counter.changes is None:
         counter.changes = deque(maxlen=MAX_CHANGES)
     counter.changes.append(Change(counter.version, op, sizes, here()))

@@ -60,6 +60,7 @@ class Tensor:
 
     _alias: Alias | None
     _data: jax.Array
+    _elements: Any  # the same slot, not looked at: an array, or a Value
     _edge: Edge | None
     _inference = False
     _in_inference: "type[Tensor]"  # the class of those made in inference mode; see inference.py
@@ -311,6 +312,9 @@ class Tensor:
         if self.grad is not None:
             copy.grad = Tensor(self.grad._data)
         return copy
+
+
+Tensor._elements = Tensor.__dict__["_data"]
 
 
 _set_aside: "dict[int, tuple[weakref.ref[Tensor], AccumulateGrad]]" = {}

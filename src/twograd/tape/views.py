@@ -11,6 +11,7 @@ when it is next looked at.
 
 import copy
 import functools
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.tape.apply import apply, recorder
-from twograd.tape.deferred import Pending, take_over
+from twograd.tape.deferred import Pending
 from twograd.tape.hooks import called_at
 from twograd.tape.modes import enable_grad, mode, no_grad
 from twograd.tape.names import forward_name
@@ -30,6 +31,7 @@ from twograd.tape.storage import INFERENCE, NO_GRAD, Alias, Path, Refusal, alias
 from twograd.tape.tensor import Tensor, make_tensor
 
 MAX_PATHS = 4096
+MAX_TOGETHER = 64  # views that one op returns; beyond, to compile it costs more than as many calls
 
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 VIEW_OF_LEAF = f"a view of {LEAF}"
@@ -121,9 +123,9 @@ class Stale(Tensor):
 
     def __getattr__(self, name: str) -> Any:
         alias = self._alias
-        if alias is None or name not in ("_data", "_edge"):
+        if alias is None or name not in ("_data", "_edge", "_elements"):
             raise AttributeError(f"'Tensor' object has no attribute {name!r}")
-        if name == "_data":
+        if name != "_edge":
             with no_grad():
                 self._data = shown(self, None, Tensor(alias.storage.array))._data
             alias.storage.add(self, alias.counter)
@@ -184,15 +186,28 @@ def view(x: Tensor, function: Callable[..., Any], *operands: Any, in_row: bool =
     return attached(recorder(function)(x, *operands), x, function, operands, refusal, in_row)
 
 
-def views(x: Tensor, name: str, functions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
-    """Several views of ``x``, each by a function and its operands, that one op (of that name) returns together."""
-    results = []
-    for i, (function, *operands) in enumerate(functions):
-        result = apply(function, x, *operands)
-        refusal = Refusal(True, name if result.requires_grad else "", i)
+def views(x: Tensor, name: str, parts: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
+    """Several views of ``x``, each by a function and its operands, which one op of that name returns together."""
+    together = _together(name, tuple(parts))
+    if len(parts) <= MAX_TOGETHER:
+        results = recorder(together)(x)
+    else:
+        results = [apply(function, x, *operands) for function, *operands in parts]
+    made = []
+    for i, (result, (function, *operands)) in enumerate(zip(results, parts, strict=True)):
+        refusal = Refusal(True, node_name(together) if result.requires_grad else "", i)
         refusal = refusal if mode.enabled else INFERENCE if mode.inference else NO_GRAD
-        results.append(attached(result, x, function, tuple(operands), refusal))
-    return tuple(results)
+        made.append(attached(result, x, function, tuple(operands), refusal))
+    return tuple(made)
+
+
+@functools.lru_cache(maxsize=MAX_PATHS)
+def _together(name: str, parts: tuple[tuple[Any, ...], ...]) -> Callable[[Any], tuple[Any, ...]]:
+    def together(x):
+        return tuple(function(x, *operands) for function, *operands in parts)
+
+    together.__name__ = name
+    return together
 
 
 def attached(
@@ -206,7 +221,6 @@ def attached(
     """``result``, from now on a view of ``x``; or, if that is one, of its base."""
     if result._inference is not x._inference:  # a view is what its base is
         result.__class__ = Tensor._in_inference if x._inference else Tensor
-    x._data  # noqa: B018 # it is computed, if it was put off: only then its storage knows it
     of = x._alias or alias_of(x)
     base = x if of.base is None else of.base
     start = of.path if base is x else of.start
@@ -228,7 +242,7 @@ def strides(x: Tensor) -> tuple[int, ...]:
     if alias is None or alias.in_row:
         return tuple(int(np.prod(x.shape[i + 1 :])) for i in range(x.ndim))
     functions, operands = _flat(alias.path)
-    return _strides(functions, len(operands), alias.storage.array.shape)
+    return _strides(functions, len(operands), alias.storage.elements.aval.shape)
 
 
 @functools.lru_cache(maxsize=MAX_PATHS)
@@ -266,7 +280,7 @@ def can_view(x: Tensor, sizes: Sequence[int]) -> bool:
     left, filled = iter(runs), 1
     run = next(left, 1)
     for size in sizes:
-        filled *= x._data.size // known if size == -1 else size
+        filled *= math.prod(x.shape) // known if size == -1 else size
         if filled > run:
             return False
         if filled == run and filled > 1:
@@ -341,10 +355,15 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
     ``op`` says what did, for who asks later.
     """
     result = _fitting(x, result)
-    x._data  # noqa: B018 # what it showed is computed, if it was put off: a node may have saved it
     alias = alias_of(x)
     storage, base = alias.storage, alias.base
-    node = result.grad_fn
+    put_off = type(result) is Pending and alias.path is None and storage.shows_only(x)
+    if put_off:
+        storage.compute_saved()
+    else:
+        for tensor in (result, *storage.tensors()):
+            tensor._data  # noqa: B018 # it is computed, if it was put off
+    node = None if result._edge is None else result.grad_fn
     tracked = mode.enabled and (result._edge is not None or (base is not None and base._edge is not None))
     if tracked and base is not None:
         rewritten = put(x, alias.start, base, result)
@@ -355,19 +374,20 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
         if tracked:
             _move_history(x, result)
     op = op if alias.path is None else f"{op} through a view,"
-    supersede(storage, alias.counter, None if node is None else node.order, op, result.shape)
-    tensors = storage.tensors()
-    if type(result) is Pending and type(x) is Tensor and alias.path is None and len(tensors) == 1:
+    supersede(storage, alias.counter, None if node is None else node.order, op, result._elements.aval.shape)
+    if put_off:
         storage.shown = []
-        take_over(x, result)
+        storage.elements = x._elements = result._elements
+        x.__class__ = Pending
+        storage.add(x, alias.counter)
         return x  # nobody watches, for else nothing is put off
     if whole is not None:
-        storage.array = whole._data
+        storage.elements = whole._data
     elif alias.path is None:
-        storage.array = result._data
+        storage.elements = result._data
     else:
         with no_grad():
-            storage.array = put(x, None, Tensor(storage.array), Tensor(result._data))._data
+            storage.elements = put(x, None, Tensor(storage.array), Tensor(result._data))._data
     _spread(x, result._data, alias)
     if tracked and alias.past is not None:
         x._edge  # noqa: B018 # its gradient is retained by its new history at once; of the others when they are looked at
@@ -427,6 +447,8 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
 
 
 def _fitting(x: Tensor, result: Tensor) -> Tensor:
+    if result._elements.aval is x._elements.aval:
+        return result
     if result.shape != x.shape:
         raise RuntimeError(f"output with shape {list(x.shape)} doesn't match the broadcast shape {list(result.shape)}")
     if result.dtype == x.dtype:
