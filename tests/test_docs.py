@@ -1,5 +1,8 @@
 """The chapters and notebooks are programs: each runs as printed, and prints what the page says."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,42 @@ def test_the_programs_print_what_the_page_says(path, tmp_path, monkeypatch):
     assert made == page, f"run: python docs/markdown_programs.py {path.relative_to(DOCS.parent)}"
     assert "\n```text\n" in page
     assert "**Exercise" in page
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_no_link_in_it_is_broken(tmp_path):
+    pytest.importorskip("sphinx")
+    command = [sys.executable, DOCS / "build_site.py", tmp_path / "site"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert built.returncode == 0, built.stderr
+    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    for path in CHAPTERS + NOTEBOOKS:
+        assert f'href="{path.parent.name}/{path.stem}.html"' in index, f"{path.name} is not in index.md"
+
+
+@pytest.mark.slow
+def test_a_broken_link_is_found(tmp_path):
+    pytest.importorskip("sphinx")
+    from build_site import broken_links
+
+    links = ["b.html#here", "b.html#there", "c.html", "https://example.org/none", "#top", "#bottom"]
+    (tmp_path / "a.html").write_text('<p id="top">' + "".join(f'<a href="{link}">x</a>' for link in links))
+    (tmp_path / "b.html").write_text('<p id="here"><img src="none.svg">')
+    assert [found.split()[1] for found in sorted(broken_links(tmp_path))] == [
+        "#bottom",
+        "b.html#there",
+        "c.html",
+        "none.svg",
+    ]
+
+
+def test_the_summaries_have_every_chapter():
+    summaries = (DOCS / "zh.md").read_text(encoding="utf-8")
+    for path in CHAPTERS + NOTEBOOKS:
+        assert f"({path.parent.name}/{path.name})" in summaries
+
+
+def test_chapters_lead_on_to_pages_that_exist():
+    for path in DOCS.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+\.md)[^)]*\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).is_file(), f"{path.name}: {target}"

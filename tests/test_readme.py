@@ -6,15 +6,22 @@ from pathlib import Path
 import jax
 import numpy as np
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PROGRAMS = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "import" in code]
+ROOT = Path(__file__).parents[1]
+README, IN_CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md"))
+
+
+def run(readme):
+    """Runs the programs of a page, and returns the names that they define."""
+    names = {}
+    for program in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        if "import" in program:
+            exec(compile(program, "README.md", "exec"), names)
+    return names
 
 
 def test_the_programs_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {}
-    for program in PROGRAMS:
-        exec(compile(program, "README.md", "exec"), names)
+    names = run(README)
     printed = capsys.readouterr().out
     x = np.array([1.0, 2.0, 3.0], np.float32)
     np.testing.assert_allclose(names["x"].grad.array, np.sin(x) + x * np.cos(x), rtol=1e-5)
@@ -29,6 +36,15 @@ def test_the_programs_run(capsys, tmp_path, monkeypatch):
     assert counts(printed[printed.index(table) :]) == counts(README[README.index(table) :].partition("```")[0])
 
 
+def test_the_programs_in_chinese_run(capsys):
+    names = run(IN_CHINESE)
+    x = np.array([1.0, 2.0, 3.0], np.float32)
+    np.testing.assert_allclose(names["x"].grad.array, np.sin(x) + x * np.cos(x), rtol=1e-5)
+    np.testing.assert_allclose(names["gradients"][0], jax.grad(names["f"])(x, x), rtol=1e-5)
+    assert names["deployed"].run(x, x) == names["value"]
+    assert "<- sin.1" in capsys.readouterr().out
+
+
 def counts(table):
     """The lines of a printed table of corners, without rows of times and rounding errors.
 
@@ -38,8 +54,7 @@ def counts(table):
 
 
 def test_files_that_it_names_exist():
-    root = Path(__file__).parents[1]
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (root / target).exists(), target
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README + IN_CHINESE):
+        assert (ROOT / target).exists(), target
     for name in re.findall(r"`(bench_\w+\.py)`", README):
-        assert (root / "benchmarks" / name).exists(), name
+        assert (ROOT / "benchmarks" / name).exists(), name
