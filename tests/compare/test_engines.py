@@ -29,11 +29,18 @@ NAMES = [name for name in ENGINES if name != "torch-compile"]  # half a minute: 
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
-def engine(request):
+def engine(request, monkeypatch):
     chosen = create(request.param)
+    emulate(chosen, monkeypatch)
     if chosen.unavailable():
         pytest.skip(f"{request.param}: {chosen.unavailable()}")
     return chosen
+
+
+def emulate(engine, monkeypatch):
+    """Without clang, tinygrad's emulator of a device has to do."""
+    if engine.name == "tinygrad" and shutil.which("clang") is None:
+        monkeypatch.setenv("DEV", "PYTHON")
 
 
 def program(engine):
@@ -312,9 +319,10 @@ def test_torch_compile_keeps_to_the_protocol_too():
         engine.value_and_grad(lambda w, x: w.sum() if float(w[0]) > 0 else x.sum())(*engine.arrays((W, X)))
 
 
-@pytest.mark.parametrize("name", ["dezero", pytest.param("pytensor-numba", marks=pytest.mark.slow)])
-def test_peers_run_a_program_of_the_comparisons_and_say_what_they_cannot(name):
+@pytest.mark.parametrize("name", ["dezero", "tinygrad", pytest.param("pytensor-numba", marks=pytest.mark.slow)])
+def test_peers_run_a_program_of_the_comparisons_and_say_what_they_cannot(name, monkeypatch):
     engine = create(name)
+    emulate(engine, monkeypatch)
     if engine.unavailable():
         pytest.skip(engine.unavailable())
 
@@ -328,6 +336,37 @@ def test_peers_run_a_program_of_the_comparisons_and_say_what_they_cannot(name):
     np.testing.assert_allclose(grad, right[1], rtol=1e-5)
     with pytest.raises(Unsupported, match="cannot express this program"):
         engine.value_and_grad(lambda w, x: engine.ops.np.no_such_function(w))(*engine.arrays((square, square)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda np, x: np.max(x, axis=1, keepdims=True),
+        lambda np, x: np.min(x, axis=0),
+        lambda np, x: np.sum(x),
+        lambda np, x: np.mean(x, axis=1),
+        lambda np, x: np.concatenate([x, x], axis=1),
+        lambda np, x: np.stack([x, x], axis=2),
+        lambda np, x: np.expand_dims(x, 1),
+        lambda np, x: np.power(x, 3),
+        lambda np, x: np.where(x > 0.5, x, -x),
+    ],
+)
+def test_tinygrad_answers_to_numpys_names(call, monkeypatch):
+    engine = create("tinygrad")
+    emulate(engine, monkeypatch)
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+    x = np.random.default_rng(0).random((2, 3)).astype(np.float32)
+    np.testing.assert_allclose(engine.numpy(call(engine.ops.np, engine.arrays(x))), call(np, x), rtol=1e-5)
+
+
+def test_tinygrad_says_that_it_needs_clang_or_the_name_of_a_device(monkeypatch):
+    monkeypatch.delenv("DEV", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert create("tinygrad").unavailable() == "needs clang (or another of its devices, by $DEV)"
+    assert create("tinygrad", "gpu").unavailable() == "needs the name of its device in $DEV (CUDA, say)"
 
 
 def test_dezero_leaves_numpy_as_it_was():

@@ -20,7 +20,10 @@ import jax
 from twograd import __version__
 from twograd.compare.results import Settings
 
-DISTRIBUTIONS = ("jax", "jaxlib", "numpy", "scipy", "matplotlib", "torch", "autograd", "optax", "scikit-learn")
+DISTRIBUTIONS = (
+    *("jax", "jaxlib", "numpy", "scipy", "matplotlib", "optax", "scikit-learn"),
+    *("torch", "autograd", "pytensor", "numba", "dezero", "tinygrad", "tensorflow"),
+)
 
 VARIABLE = re.compile(r"JAX_\w+|XLA_FLAGS|(OMP|MKL|OPENBLAS)_NUM_THREADS|OPENBLAS_CORETYPE")
 

@@ -122,7 +122,7 @@ class Comparison:
         return functools.partial(loss, **{name: axes[name] for name in keywords if name in axes})
 
 
-FOREIGN: tuple[str, ...] = ("torch", "autograd", "pytensor", "dezero", "tensorflow")
+FOREIGN: tuple[str, ...] = ("torch", "autograd", "pytensor", "dezero", "tinygrad", "tensorflow")
 """The families of the engines that do not run functions of JAX's arrays."""
 
 

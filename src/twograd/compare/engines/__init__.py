@@ -34,6 +34,7 @@ ENGINES = USUAL | {
     "pytensor-jax": ("twograd.compare.engines.pytensor_engine", "PyTensorJax"),
     "pytensor-numba": ("twograd.compare.engines.pytensor_engine", "PyTensorNumba"),
     "dezero": ("twograd.compare.engines.dezero_engine", "Dezero"),
+    "tinygrad": ("twograd.compare.engines.tinygrad_engine", "Tinygrad"),
     "tensorflow": ("twograd.compare.engines.tensorflow_engine", "TensorFlow"),
     "tensorflow-function": ("twograd.compare.engines.tensorflow_engine", "TensorFlowFunction"),
     "tensorflow-v1": ("twograd.compare.engines.tensorflow_engine", "TensorFlowV1"),

@@ -92,7 +92,7 @@ class Engine(ABC):
     title: ClassVar[str]
     about: ClassVar[str]
     kind: ClassVar[Literal["dynamic", "static"]]
-    family: ClassVar[Literal["twograd", "jax", "torch", "autograd", "pytensor", "dezero", "tensorflow"]]
+    family: ClassVar[Literal["twograd", "jax", "torch", "autograd", "pytensor", "dezero", "tinygrad", "tensorflow"]]
     distribution: ClassVar[str]
     install: ClassVar[str] = ""
     ops: ClassVar[Ops]
