@@ -50,7 +50,7 @@ ALLOWED = {
         *("_compat", "_console", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data", "pictures"),
     },
-    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy"},
+    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy", "lax"},
     "cli": {"compare", "lore", "exit_codes"},
     "__main__": {"cli"},
 }
