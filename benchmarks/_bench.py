@@ -25,7 +25,8 @@ def against(title: str, ours: Callable[[], object], peer: Callable[[], object], 
     return interval.estimate
 
 
-def summary(title: str, ratios: list[float], goal: float) -> None:
-    """Prints the geometric mean of the ratios beside the goal."""
+def summary(title: str, ratios: list[float], goal: float | None) -> None:
+    """Prints the geometric mean of the ratios beside the goal, if there is one."""
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"{title}: geometric mean {mean:.3f} over {len(ratios)} (goal: at most {goal}), worst {max(ratios):.3f}\n")
+    aim = "" if goal is None else f" (goal: at most {goal})"
+    print(f"{title}: geometric mean {mean:.3f} over {len(ratios)}{aim}, worst {max(ratios):.3f}\n")

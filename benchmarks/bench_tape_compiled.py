@@ -1,7 +1,7 @@
 """Forward and backward with `tape.compiled_backward()` against PyTorch's eager mode, and beside it the tape without.
 
-Programs where a call costs more than its arithmetic: chains of 100 ops on 8x8 tensors, and a step (gradients, and a
-change of the weights in place) of an MLP and of the convolutional net of PyTorch's CIFAR-10 tutorial, on small batches.
+Programs where a call costs more than its arithmetic: chains of 100 ops on 8x8 tensors, and training steps of an MLP and
+of the convolutional net of PyTorch's CIFAR-10 tutorial on small batches, with SGD of each library and by hand.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from _bench import against, summary
 from _programs import normal
 
 import twograd.nn.functional as tape_functional
-from twograd import tape
+from twograd import optim, tape
 
 MODES = {
     "the tape": contextlib.nullcontext,
@@ -73,36 +73,73 @@ def labels(batch):
     return np.arange(batch) % 10
 
 
-def programs():
-    """For each title a loss, its inputs, its parameters, and whether these are to learn."""
+def chains():
+    """For each title a loss, its inputs and its parameters."""
     matrix = np.eye(8, dtype=np.float32)
     for title, loss in CHAINS.items():
-        yield title, loss, [matrix / 8], [matrix], False
+        yield title, loss, [matrix / 8], [matrix]
+
+
+def trained():
     for batch in (1, 8, 32):
-        yield f"MLP 32-64-64-10, batch {batch}", mlp, [normal(batch, 32), labels(batch)], dense(32, 64, 64, 10), True
+        yield f"MLP 32-64-64-10, batch {batch}", mlp, [normal(batch, 32), labels(batch)], dense(32, 64, 64, 10)
     for batch in (1, 4):
-        yield f"convnet, batch {batch}", convnet, [normal(batch, 3, 32, 32), labels(batch)], convnet_params(), True
+        yield f"convnet, batch {batch}", convnet, [normal(batch, 3, 32, 32), labels(batch)], convnet_params()
 
 
-def stepper(torch, functional, loss, inputs, params, learns):
-    """A function that does one step as a user of PyTorch writes it, and looks at the loss; without learning, at a
-    gradient."""
+def gradient(torch, functional, optim, loss, inputs, params):
+    """A function that looks at the gradient of one parameter."""
     inputs = [torch.tensor(a) for a in inputs]
     params = [torch.tensor(a, requires_grad=True) for a in params]
 
-    def step():
+    def run():
+        for p in params:
+            p.grad = None
+        loss(torch, functional, *inputs, *params).backward()
+        return params[0].grad.tolist()
+
+    return run
+
+
+def step(torch, functional, optim, loss, inputs, params):
+    """A function that does a training step as a user of PyTorch writes it, and looks at the loss."""
+    inputs = [torch.tensor(a) for a in inputs]
+    params = [torch.tensor(a, requires_grad=True) for a in params]
+    optimizer = optim.SGD(params, lr=RATE, momentum=0.9)
+
+    def run():
+        optimizer.zero_grad()
+        out = loss(torch, functional, *inputs, *params)
+        out.backward()
+        optimizer.step()
+        return out.item()
+
+    return run
+
+
+def step_by_hand(torch, functional, optim, loss, inputs, params):
+    """The same without an optimiser: each parameter is changed by two ops."""
+    inputs = [torch.tensor(a) for a in inputs]
+    params = [torch.tensor(a, requires_grad=True) for a in params]
+
+    def run():
         for p in params:
             p.grad = None
         out = loss(torch, functional, *inputs, *params)
         out.backward()
-        if not learns:
-            return params[0].grad.tolist()
         with torch.no_grad():
             for p in params:
                 p.sub_(p.grad * RATE)
         return out.item()
 
-    return step
+    return run
+
+
+KINDS = {
+    "chains": (gradient, chains, 1.2),
+    "training steps": (step, trained, 1.0),
+    "training steps, parameters changed by hand": (step_by_hand, trained, None),
+}
 
 
 def main() -> None:
@@ -112,17 +149,18 @@ def main() -> None:
         print("PyTorch is not installed: pip install 'twograd[torch]'")
         return
     torch.set_num_threads(1)
-    for name, around in MODES.items():
-        print(f"{name}, against PyTorch eager")
-        ratios = []
-        for title, *program in programs():
-            ours = stepper(tape, tape_functional, *program)
-            peer = stepper(torch, torch.nn.functional, *program)
-            with around():
-                for _ in range(4):
-                    ours()
-                ratios.append(against(title, ours, peer))
-        summary(f"{name} / PyTorch", ratios, goal=1.2)
+    for kind, (make, programs, goal) in KINDS.items():
+        for name, around in MODES.items():
+            print(f"{kind}: {name}, against PyTorch eager")
+            ratios = []
+            for title, *program in programs():
+                ours = make(tape, tape_functional, optim, *program)
+                peer = make(torch, torch.nn.functional, torch.optim, *program)
+                with around():
+                    for _ in range(4):
+                        ours()
+                    ratios.append(against(title, ours, peer))
+            summary(f"{kind}: {name} / PyTorch", ratios, goal=goal)
     print(tape.compiled_backward.stats())
 
 

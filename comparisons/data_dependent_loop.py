@@ -189,7 +189,7 @@ def timed(context):
     if rows:
         yield Table(
             f"A gradient when {turns[0]} turns become {turns[1]} ({turns[1] / turns[0]:.3g} times as many)",
-            ["engine", few.name, many.name, "factor", "95 % interval"],
+            ["engine", few.name, many.name, "factor", "99 % interval"],
             rows,
             units=["", "µs", "µs", "", ""],
             note=f"Compiled engines have the loop with the bound, which is {BOUND} turns for every x.",

@@ -89,14 +89,14 @@ def where_compiling_stops_paying(cases):
             rows.append([case.axes["size"], ratio.estimate, ratio.low, ratio.high])
     if not rows:
         return
-    yield Table("`tape` over `graph`", ["size", "ratio", "95 % from", "to"], rows)
+    yield Table("`tape` over `graph`", ["size", "ratio", "99 % from", "to"], rows)
     (smallest, most, *_), (largest, least, *_) = rows[0], rows[-1]
     clear = [size for size, _, low, _ in rows if low > 1]
     beyond = [size for size, *_ in rows if size > max(clear, default=0)]
     yield Observation(
         f"A gradient by `tape` takes {most:.3g} times as long as by `graph` on {smallest} x {smallest} and {least:.3g} "
         f"times on {largest} x {largest}; "
-        + (f"from size {beyond[0]} on the 95 % interval is not above 1." if beyond else "no 95 % interval holds 1.")
+        + (f"from size {beyond[0]} on the 99 % interval is not above 1." if beyond else "no 99 % interval holds 1.")
     )
 
 

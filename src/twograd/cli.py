@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--min-time", type=_positive, metavar="SECONDS", help="to sample each stage for (0.5)")
     timing.add_argument("--rounds", type=_natural, metavar="N", help="samples of each stage at least (20)")
     timing.add_argument("--warmup", type=_positive, metavar="SECONDS", help="at most, for each stage (1.0)")
+    timing.add_argument("--precision", type=_positive, metavar="P", help="of ratios, to go on sampling for (0.02)")
 
     def verb(name: str, help: str, *parents: argparse.ArgumentParser, area: str = "compare") -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=help, description=help, parents=[common, *parents])

@@ -43,7 +43,7 @@ def about(*cases, engines=(TAPE, GRAPH)):
 def test_a_clear_difference_is_told_with_ratio_interval_and_n():
     text = about(case(row("tape", 4e-3), row("graph", 1e-3)))
     assert "At size=8 `graph` computes a gradient fastest, in 1 ms; the next, `tape`, takes 4" in text
-    assert re.search(r"`tape`, takes 4\.?0* \(95 % interval [\d.]+ to [\d.]+\) times as long \(n = 5\)", text)
+    assert re.search(r"`tape`, takes 4\.?0* \(99 % interval [\d.]+ to [\d.]+\) times as long \(n = 5\)", text)
 
 
 def test_no_clear_difference_is_said_plainly():
@@ -65,8 +65,8 @@ def test_the_winner_at_each_size_is_named_and_equal_outcomes_are_put_together():
 
 def test_break_even_is_told_with_its_interval_and_both_costs():
     text = about(case(row("tape", 3e-3), row("graph", 1e-3, once=0.1)))
-    assert "`graph` has caught up with `tape` after 50 gradients (95 % interval 50 to 51)" in text or re.search(
-        r"after 5\d gradients \(95 % interval \d+ to \d+\)", text
+    assert "`graph` has caught up with `tape` after 50 gradients (99 % interval 50 to 51)" in text or re.search(
+        r"after 5\d gradients \(99 % interval \d+ to \d+\)", text
     )
     assert "what is paid once is 100 ms for `graph` and nothing for `tape`" in text
 
@@ -75,7 +75,7 @@ def test_a_tape_that_has_met_its_ops_before_pays_nothing_once():
     cold = case(row("tape", 3e-3, once=0.5), row("graph", 1e-3, once=0.1))
     text = about(cold)
     assert "`graph` is ahead of `tape` from the first gradient on" in text
-    assert re.search(r"Where `tape` has met these ops before, it takes 5\d gradients \(95 % interval", text)
+    assert re.search(r"Where `tape` has met these ops before, it takes 5\d gradients \(99 % interval", text)
     assert sentences.break_even(cold, "graph", "tape", warm=True).estimate == pytest.approx(50, abs=2)
 
 
@@ -164,3 +164,15 @@ def test_every_sentence_of_a_whole_run_has_its_number_and_ends():
 
 def test_names_cannot_break_out_of_their_backticks():
     assert sentences.code("a`b") == "`a'b`"
+
+
+def test_the_conditions_are_told_by_the_reference_kernel():
+    calm, troubled = case(row("tape", 1e-3), row("graph", 2e-3)), case(row("tape", 1e-3), row("graph", 2e-3))
+    calm.conditions = rs.Conditions((1e-4,) * 20)
+    troubled.conditions = rs.Conditions((1e-4,) * 10 + (1.5e-4,) * 10, repeated=4, precise=False)
+    text = summary(calm, troubled)
+    assert "4 of 44 rounds of timing were done again" in text
+    assert "became 50 % slower within a case" in text
+    assert "In 1 of 2 cases the time was up" in text
+    for said in ("done again", "slower within", "the time was up"):
+        assert said not in summary(calm)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from twograd.compare import timing
+from twograd.compare.results import FEWEST_SAMPLES
+from twograd.compare.stats import clearly_different, ratio
 
 
 class Clock:
@@ -45,7 +47,7 @@ def test_a_fast_subject_gets_enough_calls_per_sample(clock):
 
 def test_a_slow_subject_leaves_early_and_the_others_go_on(clock):
     found = timing.measure({"slow": clock.subject(0.1), "fast": clock.subject(0.002)}, PLAN)
-    assert len(found["slow"].seconds) == timing.FEWEST_SAMPLES
+    assert len(found["slow"].seconds) == FEWEST_SAMPLES
     assert len(found["fast"].seconds) >= PLAN.min_rounds
 
 
@@ -90,7 +92,7 @@ def test_a_warm_up_after_the_deadline_is_one_call(clock):
 
 def test_what_is_quick_reaches_the_fewest_samples_also_after_the_deadline(clock):
     (found,) = timing.measure({"a": clock.subject(0.01)}, PLAN, deadline=0.0).values()
-    assert len(found.seconds) == timing.FEWEST_SAMPLES
+    assert len(found.seconds) == FEWEST_SAMPLES
 
 
 def test_no_garbage_is_collected_within_a_sample():
@@ -123,3 +125,57 @@ def test_a_real_clock_tells_slow_from_fast():
     x = np.ones(200_000)
     found = timing.measure({"less": x[:1000].sum, "more": x.sum}, timing.Plan(0.01, 5, 0.1, 0.05))
     assert found["more"].median > found["less"].median
+
+
+def disturbed_by(clock, monkeypatch, costs):
+    """The reference kernel takes these times, two for each round."""
+    monkeypatch.setattr(timing, "_reference", clock.subject(costs))
+
+
+def test_a_round_in_which_the_reference_was_slow_is_done_again(clock, monkeypatch):
+    fast, slow = 1e-4, 3e-4
+    disturbed_by(clock, monkeypatch, [fast] * 14 + [fast, slow] + [fast] * 100)
+    found = timing.measure({"x": clock.subject([0.01] * 100)}, timing.Plan(0.0, 10, 1.0, 0.0))
+    assert found.conditions.repeated == 1
+    assert len(found.conditions.reference) == len(found["x"].seconds) == 10
+    assert max(found.conditions.reference) == pytest.approx(fast)
+
+
+def test_what_was_measured_in_a_disturbed_round_is_not_kept_though_it_be_fast(clock, monkeypatch):
+    disturbed_by(clock, monkeypatch, [1e-4] * 14 + [1e-3] * 2 + [1e-4] * 100)
+    costs = [0.01] + [0.01] * 7 + [0.001] + [0.01] * 100  # the first is the warm-up's
+    found = timing.measure({"x": clock.subject(costs)}, timing.Plan(0.0, 10, 1.0, 0.0))
+    assert min(found["x"].seconds) == pytest.approx(0.01)
+
+
+def test_where_most_rounds_are_disturbed_they_are_kept(clock, monkeypatch):
+    disturbed_by(clock, monkeypatch, [1e-4] * 10 + [1e-3] * 1000)
+    found = timing.measure({"x": clock.subject(0.01)}, timing.Plan(0.0, 20, 1.0, 0.0))
+    assert len(found["x"].seconds) == 20
+    assert found.conditions.repeated <= timing.MOST_REPEATED * 20
+    assert found.conditions.drift > 5
+
+
+def test_rounds_go_on_until_the_ratio_is_as_precise_as_was_asked_for(clock):
+    rng = np.random.default_rng(0)
+    subjects = {name: clock.subject(mean * rng.uniform(0.8, 1.2, 9999)) for name, mean in (("x", 0.01), ("y", 0.02))}
+    rough = timing.measure(subjects, timing.Plan(0.0, 15, 100.0, 0.0, precision=0.5))
+    fine = timing.measure(subjects, timing.Plan(0.0, 15, 100.0, 0.0, precision=0.03))
+    assert rough.conditions.precise
+    assert fine.conditions.precise
+    assert len(rough["x"].seconds) == 15 < len(fine["x"].seconds)
+    assert ratio(fine["y"], fine["x"]).width <= 0.03
+    short = timing.measure(subjects, timing.Plan(0.0, 15, 0.3, 0.0, precision=0.001))
+    assert not short.conditions.precise
+
+
+@pytest.mark.slow
+def test_an_engine_held_against_itself_differs_clearly_in_at_most_five_of_a_hundred():
+    x = np.linspace(0, 1, 3000)
+    plan = timing.Plan(min_time=0.0, min_rounds=15, max_time=1.0, warmup_cap=0.02)
+
+    def clear(i):
+        found = timing.measure({"a": lambda: np.sin(x), "b": lambda: np.sin(x)}, plan, seed=i)
+        return clearly_different(ratio(found["a"], found["b"]))
+
+    assert sum(map(clear, range(100))) <= 5

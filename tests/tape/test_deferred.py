@@ -27,6 +27,7 @@ def x():
     x.grad = None
     with tape.no_grad():
         x.exp().mul_(2).sub_(x)
+        tape.zeros(2, 3).mul_(0.9).add_(x)
     with tape.compiled_backward(1, forward=True):
         yield x
 
@@ -116,6 +117,42 @@ def test_changes_in_place(x):
     with tape.no_grad():
         w.mul_(0)
     assert view.tolist() == [[0, 0], [0, 0], [0, 0]]
+
+
+def test_views_are_put_off_too_and_see_changes(x):
+    x.sin().reshape(3, 2).T.split(1)
+    y = x.sin()
+    v = y.reshape(3, 2).T
+    a, b = v.split(1)
+    assert [type(t) for t in (y, v, a, b)] == [Pending] * 4
+    assert a.grad_fn is b.grad_fn
+    with tape.no_grad():
+        y.mul_(3)
+    expected = 3 * np.sin(x.detach().numpy()).reshape(3, 2).T
+    for shown, values in ((v, expected), (a, expected[:1]), (b, expected[1:])):
+        np.testing.assert_allclose(shown.detach().numpy(), values, rtol=1e-6)
+        assert shown._version == y._version == 1
+
+
+def test_what_a_view_showed_and_a_node_saved_is_known_after_the_view_is_gone(x):
+    y = x.exp()
+    kept = y.reshape(3, 2).sin()
+    with tape.no_grad():
+        y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        kept.sum().backward()
+
+
+def test_a_buffer_changed_twice_is_not_looked_at(x):
+    buffer = tape.zeros(2, 3)
+    with tape.no_grad():
+        for _ in range(2):
+            before = mode.program.count
+            buffer.mul_(0.9).add_(x).mul_(2)
+            assert mode.program.count == before + 3
+    a = x.detach().numpy()
+    np.testing.assert_allclose(buffer.numpy(), 2 * (0.9 * 2 * a + a), rtol=1e-6)
+    assert buffer._version == 6
 
 
 def test_hooks_and_kept_gradients_are_left_to_the_plain_walk(x):

@@ -143,7 +143,7 @@ def _settings(options: Options, timed: bool) -> Settings:
         seed=options.seed,
         engines=check_names(options.engines) or [*ENGINES],
     )
-    chosen = {"min_time": "min_time", "min_rounds": "rounds", "warmup_cap": "warmup"}
+    chosen = {"min_time": "min_time", "min_rounds": "rounds", "warmup_cap": "warmup", "precision": "precision"}
     given = {setting: getattr(options, option, None) for setting, option in chosen.items()}
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 

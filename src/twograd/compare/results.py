@@ -25,7 +25,11 @@ from typing import Any, Literal
 from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions`."""
+
+FEWEST_SAMPLES = 5
+"""Fewer samples say nothing of their spread."""
 
 ONE_TIME_STAGES = ("trace", "transform", "passes", "lower", "compile", "first call")
 """What is paid once per program and signature, in the order in which it is paid."""
@@ -71,6 +75,27 @@ class Measurement:
         """The interquartile range divided by the median; see :func:`twograd.compare.stats.noise_mark`."""
         q1, q3 = self.quartiles
         return (q3 - q1) / self.median if self.median else 0.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the machine was like while samples were taken in rounds, by a kernel that each round was timed beside.
+
+    ``reference`` has the kernel's seconds in each round that was kept, and ``repeated`` is the number of rounds that
+    were not, for something else ran; ``precise`` says whether the intervals became as narrow as was asked for.
+    """
+
+    reference: tuple[float, ...] = ()
+    repeated: int = 0
+    precise: bool = True
+
+    @property
+    def drift(self) -> float:
+        """How much slower the machine became from the first third of the rounds to the last; 0.1 is ten per cent."""
+        third = len(self.reference) // 3
+        if not third or not min(self.reference):
+            return 0.0
+        return statistics.median(self.reference[-third:]) / statistics.median(self.reference[:third]) - 1
 
 
 @dataclass(frozen=True)
@@ -120,6 +145,7 @@ class CaseResult:
     name: str
     axes: dict[str, int | float | str]
     rows: list[Row] = field(default_factory=list)
+    conditions: Conditions = Conditions()
 
     def row(self, engine: str) -> Row | None:
         return next((row for row in self.rows if row.engine == engine), None)
@@ -226,6 +252,7 @@ class Settings:
     min_time: float = 0.5
     min_rounds: int = 20
     warmup_cap: float = 1.0
+    precision: float = 0.02
 
 
 @dataclass
@@ -300,8 +327,8 @@ def from_json(data: Any) -> Results:
         raise DamagedResults(
             f"written by a newer twograd (schema {version}; this one reads up to {SCHEMA_VERSION}). Upgrade twograd."
         )
-    if version != SCHEMA_VERSION:
-        raise DamagedResults(f"unknown schema_version {version!r}; this twograd reads {SCHEMA_VERSION}.")
+    if not isinstance(version, int) or version < 1:
+        raise DamagedResults(f"unknown schema_version {version!r}; this twograd reads 1 to {SCHEMA_VERSION}.")
     return decode(Results, data["twograd"], "twograd")
 
 

@@ -190,7 +190,9 @@ def run_case(
                 del ready[name]
         tell("timing all engines in turns")
         subjects = {(name, stage): f for name, entry in ready.items() for stage, f in entry.built.stages.items()}
-        for (name, stage), measurement in timing.measure(subjects, _plan(settings), settings.seed, deadline).items():
+        measured = timing.measure(subjects, _plan(settings), settings.seed, deadline)
+        case.conditions = measured.conditions
+        for (name, stage), measurement in measured.items():
             ready[name].row.stages[stage] = measurement
     for entry in ready.values():
         if not settings.timed:
@@ -319,7 +321,8 @@ def _program(comparison: Comparison, engine: str, family: str, axes: Axes, ops: 
 
 
 def _plan(settings: Settings) -> timing.Plan:
-    return timing.Plan(settings.min_time, settings.min_rounds, 4 * settings.min_time, settings.warmup_cap)
+    most = 4 * settings.min_time
+    return timing.Plan(settings.min_time, settings.min_rounds, most, settings.warmup_cap, settings.precision)
 
 
 def _describe_program(entry: Ready) -> None:
@@ -407,7 +410,7 @@ class Context:
 
 def quick_settings(**changes: Any) -> Settings:
     """The settings of ``--quick``."""
-    quick = Settings(quick=True, min_time=0.05, min_rounds=7, warmup_cap=0.25)
+    quick = Settings(quick=True, min_time=0.05, min_rounds=7, warmup_cap=0.25, precision=0.1)
     return dataclasses.replace(quick, **changes)
 
 

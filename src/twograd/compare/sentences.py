@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from twograd.compare import stats
+from twograd.compare import stats, timing
 from twograd.compare.results import CaseResult, ComparisonResult, EngineInfo, Measurement, Results, Row
 from twograd.compare.tables import timed_rows
 from twograd.compare.units import duration, listed, percent, plural, significant
@@ -355,16 +355,39 @@ def _correctness(results: Results) -> list[str]:
 
 
 def _noise(cases: Iterable[CaseResult]) -> list[str]:
+    """How far the timings can be trusted: their spread, and what a kernel that ran beside them says of the machine."""
+    cases = list(cases)
     spreads = [m.spread for case in cases for row in case.rows for m in row.stages.values() if len(m.seconds) > 1]
     noisy = sum(spread > stats.NOISY for spread in spreads)
-    if not noisy:
-        return []
-    very = sum(spread > stats.VERY_NOISY for spread in spreads)
-    return [
-        f"Of {len(spreads)} timings, {noisy} {'is' if noisy == 1 else 'are'} noisy (interquartile range over "
-        f"{percent(stats.NOISY)} of the median), {very} of them very (over {percent(stats.VERY_NOISY)}); a quieter "
-        f"machine or a longer run would tell more."
-    ]
+    sentences = []
+    if noisy:
+        very = sum(spread > stats.VERY_NOISY for spread in spreads)
+        sentences.append(
+            f"Of {len(spreads)} timings, {noisy} {'is' if noisy == 1 else 'are'} noisy (interquartile range over "
+            f"{percent(stats.NOISY)} of the median), {very} of them very (over {percent(stats.VERY_NOISY)}); a quieter "
+            f"machine or a longer run would tell more."
+        )
+    conditions = [case.conditions for case in cases if case.conditions.reference]
+    repeated = sum(c.repeated for c in conditions)
+    if repeated:
+        rounds = repeated + sum(len(c.reference) for c in conditions)
+        sentences.append(
+            f"{repeated} of {rounds} rounds of timing were done again, as something else ran meanwhile: a reference "
+            f"kernel beside them took over {significant(timing.DISTURBED, 3)} times its median."
+        )
+    drifted = max(conditions, key=lambda c: abs(c.drift), default=None)
+    if drifted is not None and abs(drifted.drift) > stats.NOISY:
+        sentences.append(
+            f"The machine became {percent(abs(drifted.drift))} {'slower' if drifted.drift > 0 else 'faster'} within a "
+            f"case, by that kernel; engines are timed in turns, so that their ratios are not concerned."
+        )
+    imprecise = sum(not c.precise for c in conditions)
+    if imprecise:
+        sentences.append(
+            f"In {imprecise} of {len(conditions)} cases the time was up before all ratios were as precise as was asked "
+            f"for."
+        )
+    return sentences
 
 
 def _missing(results: Results) -> list[str]:
@@ -425,7 +448,7 @@ def one_line(text: str) -> str:
 
 
 def with_interval(interval: stats.Interval) -> str:
-    """``1.23 (95 % interval 1.2 to 1.26)``."""
+    """``1.23 (99 % interval 1.2 to 1.26)``."""
     if interval.low == 0 and math.isinf(interval.high):
         return f"{significant(interval.estimate, 3)} (too few samples for an interval)"
     low, high = significant(interval.low, 3), significant(interval.high, 3)

@@ -1,8 +1,12 @@
 """What follows from raw samples: ratios and break-even points with their intervals, and marks for noise.
 
 What flows in: :class:`~twograd.compare.results.Measurement` and :class:`~twograd.compare.results.Row`. What flows out:
-numbers with 95 % intervals by the percentile bootstrap (Efron and Tibshirani 1993, section 13.3), seeded, so that the
+numbers with 99 % intervals by the percentile bootstrap (Efron and Tibshirani 1993, section 13.3), seeded, so that the
 same file always gives the same report. Read :func:`ratio`.
+
+99 and not 95, for a difference that is called clear must not be there by chance: of a hundred engines that are held
+against themselves, at most five may seem to differ, and at 95 % five would on average (``tests/compare/test_timing.py``
+does it).
 """
 
 import math
@@ -10,22 +14,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twograd.compare.results import ONE_TIME_STAGES, Measurement, Row
-from twograd.compare.timing import FEWEST_SAMPLES
+from twograd.compare.results import FEWEST_SAMPLES, ONE_TIME_STAGES, Measurement, Row
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
+RESAMPLES = 4000
+CONFIDENCE = 0.99
+MANY_ROUNDS = 12
+"""Fewer are too few to be drawn from: most draws would have the same median."""
 NOISY, VERY_NOISY = 0.10, 0.25
 """Interquartile range over median, above which a timing is marked ``!`` or ``!!`` (torch.utils.benchmark's limits)."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval. Any of the three may be ``inf``."""
+    """An estimate and its 99 % interval. Any of the three may be ``inf``."""
 
     estimate: float
     low: float
     high: float
+
+    @property
+    def width(self) -> float:
+        """How far the interval reaches from the estimate, relative to this."""
+        return max(self.high - self.estimate, self.estimate - self.low) / self.estimate
 
 
 def ratio(a: Measurement, b: Measurement, seed: int = 0) -> Interval:
@@ -78,12 +88,15 @@ def _resampled_medians(a: Measurement, b: Measurement, seed: int) -> tuple[np.nd
     """Medians of bootstrap resamples of both.
 
     Sample i of both was taken in round i, so rounds are resampled, not samples: what slowed a whole round cancels. An
-    engine that left early has fewer rounds; the two are then resampled apart.
+    engine that left early has fewer rounds; the two are then resampled apart. A few rounds are not resampled, but stand
+    for what the medians may be: the least and the largest of n hold the median with a probability of 1 - 2^(1 - n).
     """
     rng = np.random.default_rng(seed)
     x, y = np.array(a.seconds), np.array(b.seconds)
     if min(len(x), len(y)) < FEWEST_SAMPLES:
-        return np.array([0.0, np.inf]), np.array([1.0, 1.0])  # so few samples say nothing of their spread
+        return np.array([0.0, np.inf]), np.array([1.0, 1.0])
+    if len(x) == len(y) < MANY_ROUNDS:
+        return x, y
     rounds_x = rng.integers(len(x), size=(RESAMPLES, len(x)))
     rounds_y = rounds_x if len(x) == len(y) else rng.integers(len(y), size=(RESAMPLES, len(y)))
     return np.median(x[rounds_x], axis=1), np.median(y[rounds_y], axis=1)

@@ -396,7 +396,7 @@ def break_even_table(cases: Sequence[CaseResult], pairs: Sequence[tuple[str, str
             Heading("steady: recording / compiled"),
         ],
         rows,
-        "In smaller type: 95 % bootstrap intervals. They reflect the spread of the steady times only.",
+        "In smaller type: 99 % bootstrap intervals. They reflect the spread of the steady times only.",
     )
 
 

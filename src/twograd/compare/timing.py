@@ -3,6 +3,9 @@
 What flows in: functions that take nothing, run one stage once, and return when its result is there. What flows out:
 :class:`~twograd.compare.results.Measurement`, raw samples. Read :func:`measure`.
 
+Beside the subjects a kernel is timed that has nothing to do with them. A round in which it took much longer than it
+does was disturbed by something else; its samples are thrown away whatever they are, and it is done again.
+
 The rules are those of timeit, pyperf and torch.utils.benchmark: ``perf_counter_ns``; enough calls per sample that the
 clock does not matter; no garbage collection within a sample; a warm-up until the time has settled; and one sample of
 every subject per round, in an order drawn anew for each round, so that a machine that slows down slows all of them.
@@ -13,13 +16,14 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
-from twograd.compare.results import Measurement
+from twograd.compare import stats
+from twograd.compare.results import FEWEST_SAMPLES, Conditions, Measurement
 
 Subject = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
@@ -30,9 +34,11 @@ MIN_SAMPLE = 1e-3
 SETTLED = 0.05
 """Relative difference of two successive medians at which the warm-up ends."""
 
-FEWEST_SAMPLES = 5
-"""A subject that uses up its time may leave after this many rounds, and not before."""
+DISTURBED = 1.25
+"""How many times its median the reference kernel may take in a round that counts."""
 
+MOST_REPEATED = 0.5
+"""Rounds that may be done again, as a share of those that count: where more are disturbed, that is how it is here."""
 
 GRACE = 3.0
 """Seconds past its deadline that a measurement may take to reach :data:`FEWEST_SAMPLES`."""
@@ -40,13 +46,21 @@ GRACE = 3.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to sample: per subject ``min_time`` seconds in at least ``min_rounds`` samples, but never more than
-    ``max_time`` once there are :data:`FEWEST_SAMPLES`; and a warm-up of at most ``warmup_cap`` seconds."""
+    """How long to sample: per subject ``min_time`` seconds in at least ``min_rounds`` samples, and on until the ratio
+    of each to the fastest is known to ``precision`` (half of its interval, relative), but never more than ``max_time``
+    once there are :data:`FEWEST_SAMPLES`; and a warm-up of at most ``warmup_cap`` seconds."""
 
     min_time: float = 0.5
     min_rounds: int = 20
     max_time: float = 2.0
     warmup_cap: float = 1.0
+    precision: float = math.inf
+
+
+class Samples(dict[Key, Measurement]):
+    """What was measured, by subject, and the conditions under which."""
+
+    conditions = Conditions()
 
 
 @dataclass
@@ -87,9 +101,7 @@ def sample(subject: Subject, loops: int) -> float:
         return (time.perf_counter_ns() - start) * 1e-9 / loops
 
 
-def measure(
-    subjects: Mapping[Key, Subject], plan: Plan, seed: int = 0, deadline: float = float("inf")
-) -> dict[Key, Measurement]:
+def measure(subjects: Mapping[Key, Subject], plan: Plan, seed: int = 0, deadline: float = float("inf")) -> Samples[Key]:
     """Samples all ``subjects`` in interleaved rounds.
 
     ``deadline`` is a ``time.monotonic()`` after which no further round starts. Every subject has at least one sample.
@@ -99,28 +111,69 @@ def measure(
         warm[key] = _warm_up(subject, min(plan.warmup_cap, deadline - time.monotonic()))
     samples: dict[Key, list[float]] = {key: [] for key in subjects}
     spent = dict.fromkeys(subjects, 0.0)
+    reference: list[float] = []
+    repeated = 0
     rng = np.random.default_rng(seed)
     active = list(subjects)
+    imprecise: set[Key] = set()
+    check_at = plan.min_rounds
     gc.collect()
     while active:
+        found = {}
+        before = sample(_reference, 1)
         for index in rng.permutation(len(active)):
             key = active[index]
-            seconds = sample(subjects[key], warm[key].loops)
-            samples[key].append(seconds)
-            spent[key] += seconds * warm[key].loops
-        rounds = max(map(len, samples.values()))
+            found[key] = sample(subjects[key], warm[key].loops)
+            spent[key] += found[key] * warm[key].loops
+        beside = max(before, sample(_reference, 1))
+        if _disturbed(beside, reference) and repeated < MOST_REPEATED * len(reference):
+            repeated += 1
+        else:
+            reference.append(beside)
+            for key, seconds in found.items():
+                samples[key].append(seconds)
+        rounds = len(reference)
         if time.monotonic() > deadline + (GRACE if rounds < FEWEST_SAMPLES else 0):
             break
-        active = [key for key in active if not _enough(len(samples[key]), spent[key], plan)]
-    return {
-        key: Measurement(tuple(samples[key]), warm[key].loops, warm[key].calls, warm[key].settled) for key in subjects
-    }
+        if rounds >= check_at:
+            imprecise = _imprecise(samples, warm, plan.precision)
+            check_at = math.ceil(1.5 * rounds)
+        active = [key for key in active if not _enough(len(samples[key]), spent[key], plan, key in imprecise)]
+    measured = Samples(
+        (key, Measurement(tuple(samples[key]), warm[key].loops, warm[key].calls, warm[key].settled)) for key in subjects
+    )
+    imprecise = _imprecise(samples, warm, plan.precision)
+    measured.conditions = Conditions(tuple(reference), repeated, not imprecise)
+    return measured
 
 
-def _enough(rounds: int, spent: float, plan: Plan) -> bool:
-    if rounds >= plan.min_rounds and spent >= plan.min_time:
+_NUMBERS = np.linspace(0.0, 1.0, 16384)
+_RESULT = np.empty_like(_NUMBERS)
+
+
+def _reference() -> None:
+    """Something to do that takes some 0.1 ms, always the same, on one core: how fast is the machine just now?"""
+    np.sin(_NUMBERS, out=_RESULT)
+
+
+def _disturbed(seconds: float, reference: Sequence[float]) -> bool:
+    return len(reference) >= FEWEST_SAMPLES and seconds > DISTURBED * statistics.median(reference)
+
+
+def _imprecise(samples: Mapping[Key, Sequence[float]], warm: "Mapping[Key, _Warm]", precision: float) -> set[Key]:
+    """The subjects whose ratio to the fastest is not yet known to ``precision``, and the fastest if there are any."""
+    if math.isinf(precision) or len(samples) < 2:
+        return set()
+    found = {key: Measurement(tuple(seconds), warm[key].loops) for key, seconds in samples.items()}
+    fastest = min(found, key=lambda key: found[key].median)
+    wide = {key for key in found if key != fastest and stats.ratio(found[key], found[fastest]).width > precision}
+    return wide | {fastest} if wide else wide
+
+
+def _enough(rounds: int, spent: float, plan: Plan, imprecise: bool) -> bool:
+    if rounds >= FEWEST_SAMPLES and spent >= plan.max_time:
         return True
-    return rounds >= FEWEST_SAMPLES and spent >= plan.max_time
+    return rounds >= plan.min_rounds and spent >= plan.min_time and not imprecise
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,10 @@ from twograd.tape.value import Value
 from twograd.tape.watched import record_watched, unflatten
 
 SCALARS = frozenset({float, int, complex, bool})
+PLAIN = frozenset({int, bool, str, type(None)})  # arguments that are structure, if they are not an operand
 MAX_FUNCTIONS = 4096  # whose plans are kept; a lambda made anew for each call is a new function each time
 MAX_SCALARS = 4096
+MAX_CALLS = 4096
 
 NEEDS_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -42,6 +44,8 @@ _structural: set[Callable[..., Any]] = {jnp.power, jax.lax.fori_loop, jax.lax.re
 """Functions whose Python numbers are structure: tracing them as data failed, or is not meant."""
 
 _scalars: dict[tuple[Any, ...], Tensor] = {}
+_calls: dict[tuple[Any, ...], Callable[..., Any]] = {}
+"""By function and structure, where that is plain to see, the op: calls as frequent as ``tnp.sum(x, axis=0)``."""
 _recorders: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -235,6 +239,14 @@ def _scalar(kind: type, value: Any) -> Tensor:
 
 def _apply_structured(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Splits a call into operands and structure, and applies the function specialised to that structure."""
+    tensors = [arg for arg in args if type(arg) is Tensor]
+    plain = [arg for arg in args if type(arg) is not Tensor]
+    plain += kwargs.values()
+    types = (*map(type, args), *map(type, plain))
+    key = (function, types, *plain, *kwargs) if PLAIN.issuperset(types[len(args) :]) else None
+    record = None if key is None else _calls.get(key)
+    if record is not None:
+        return record(*tensors)
     leaves, tree = tree_flatten((args, kwargs))
     # A number inside a list, and an integer given by keyword, is structure: a shape, an axis.
     numbers = set() if function in _structural else {float, complex}
@@ -254,8 +266,13 @@ def _apply_structured(function: Callable[..., Any], args: tuple[Any, ...], kwarg
             f"{_name(function)}: an argument that is neither an array nor a number must be hashable, to be part of the "
             f"op's signature; got {', '.join(type(s).__name__ for s in structure if s is not RESULT)}"
         ) from None
+    record = recorder(specialised)
+    if key is not None and len(operands) == len(tensors):
+        if len(_calls) >= MAX_CALLS:
+            _calls.clear()
+        _calls[key] = record
     try:
-        return recorder(specialised)(*operands)
+        return record(*operands)
     except Exception as error:
         return _retry_structured(function, args, kwargs, error)
 

@@ -19,7 +19,7 @@ from twograd.tape.backward import backward_pass
 from twograd.tape.hooks import as_tensor
 from twograd.tape.modes import mode
 from twograd.tape.node import Edge, GradientEdge, InputMetadata, next_order, walks
-from twograd.tape.tensor import Tensor
+from twograd.tape.tensor import Tensor, make_tensor
 
 Differentiable = Tensor | GradientEdge
 Tensors = Differentiable | Sequence[Differentiable]
@@ -191,6 +191,10 @@ def _converted(x: Tensor, dtype: Any) -> Tensor:
 @functools.cache
 def _ones(shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """The cotangent to start from; there are few shapes of one element, and making an array costs more than an op."""
+    if math.prod(shape) != 1:
+        raise RuntimeError("grad can be implicitly created only for scalar outputs")
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {dtype}")
     with jax.ensure_compile_time_eval():
         return jnp.ones(shape, dtype)
 
@@ -201,11 +205,7 @@ def _is_complex(x: Tensor | InputMetadata) -> bool:
 
 def _cotangent(out: Tensor | InputMetadata, ct: Tensor | None, i: int, batched: bool) -> Tensor:
     if ct is None:
-        if math.prod(out.shape) != 1:
-            raise RuntimeError("grad can be implicitly created only for scalar outputs")
-        if _is_complex(out):
-            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {out.dtype}")
-        ct = Tensor(_ones(out.shape, out.dtype))
+        return make_tensor(_ones(out.shape, out.dtype), None)
     if not isinstance(ct, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}")
     if batched and not ct.ndim:

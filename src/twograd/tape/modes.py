@@ -102,6 +102,9 @@ class Deferring(Watched):
     __slots__ = ()
 
 
+_DEFERRING: dict[Level, Deferring] = {level: Deferring(level) for level in ("op", False)}
+
+
 class _Mode(threading.local):
     """``grad`` is False under ``no_grad``, ``inference`` is True in inference mode; ``watchers`` are the special modes,
     the innermost last; ``views`` is what a change in place does to Tensors that share a storage; ``compile_at`` is the
@@ -129,7 +132,7 @@ class _Mode(threading.local):
         self.enabled = self.grad and not self.inference
         level: Level = self.granularity if self.enabled else False
         deferring = self.program is not None and self.granularity == "op" and not self.inference
-        self.recording = Watched(level) if self.watchers else Deferring(level) if deferring else level
+        self.recording = Watched(level) if self.watchers else _DEFERRING[level] if deferring else level
 
 
 mode = _Mode()

@@ -114,6 +114,10 @@ class Storage:
                 if count > _ALONE + by_tensor + (self.elements is ref) + 1:  # one: its program
                     ref.computed()
 
+    def shows_only(self, tensor: "Tensor") -> bool:
+        """Whether no other Tensor shows it, or showed it since it was last changed."""
+        return all((other := ref()) is tensor or other is None for ref, *_ in self.shown)
+
     def tensors(self) -> "list[Tensor]":
         """The Tensors that show it now."""
         alive = {id(t): t for ref, *_ in self.shown if (t := ref()) is not None}
@@ -217,8 +221,19 @@ class _Superseded(NamedTuple):
     writer: int | None  # the order of the node that made its successor; reads the array as it was, legally
 
 
+class _Alive(weakref.ref[Any]):
+    """A reference to a superseded array that knows where to find it among these when it dies."""
+
+    __slots__ = ("key",)
+    key: int
+
+
 superseded: dict[int, _Superseded] = {}
 """By id, the arrays that are alive and were replaced by a change in place."""
+
+
+def _forget(dead: Any) -> None:
+    superseded.pop(dead.key, None)
 
 
 def supersede(
@@ -231,9 +246,9 @@ def supersede(
     for tensor, ref, seen_by in storage.shown:
         array = _behind(ref)
         if array is not None and type(array) is not Value and seen_by is counter:
-            key = id(array)
-            alive = weakref.ref(array, lambda _, key=key: superseded.pop(key, None))
-            superseded[key] = _Superseded(alive, counter, counter.version, tensor, writer)
+            alive = _Alive(array, _forget)
+            alive.key = id(array)
+            superseded[alive.key] = _Superseded(alive, counter, counter.version, tensor, writer)
     if counter.changes is None:
         counter.changes = deque(maxlen=MAX_CHANGES)
     counter.changes.append(Change(counter.version, op, sizes, here()))

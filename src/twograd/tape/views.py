@@ -93,9 +93,9 @@ class Stale(Tensor):
 
     def __getattr__(self, name: str) -> Any:
         alias = self._alias
-        if alias is None or name not in ("_data", "_edge"):
+        if alias is None or name not in ("_data", "_edge", "_elements"):
             raise AttributeError(f"'Tensor' object has no attribute {name!r}")
-        if name == "_data":
+        if name != "_edge":
             with no_grad():
                 self._data = shown(self, None, Tensor(alias.storage.array))._data
             alias.storage.add(self, alias.counter)
@@ -299,14 +299,13 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
     result = _fitting(x, result)
     alias = alias_of(x)
     storage, base = alias.storage, alias.base
-    tensors = storage.tensors()
-    put_off = type(result) is Pending and alias.path is None and len(tensors) == 1
+    put_off = type(result) is Pending and alias.path is None and storage.shows_only(x)
     if put_off:
         storage.compute_saved()
     else:
-        for tensor in (result, *tensors):
+        for tensor in (result, *storage.tensors()):
             tensor._data  # noqa: B018 # it is computed, if it was put off
-    node = result.grad_fn
+    node = None if result._edge is None else result.grad_fn
     tracked = mode.enabled and (result._edge is not None or (base is not None and base._edge is not None))
     if tracked and base is not None:
         rewritten = put(x, alias.start, base, result)
@@ -317,7 +316,7 @@ def write(x: Tensor, result: Tensor, op: str = "a change") -> Tensor:
         if tracked:
             _move_history(x, result)
     op = op if alias.path is None else f"{op} through a view,"
-    supersede(storage, alias.counter, None if node is None else node.order, op, result.shape)
+    supersede(storage, alias.counter, None if node is None else node.order, op, result._elements.aval.shape)
     if put_off:
         storage.shown = []
         storage.elements = x._elements = result._elements
@@ -376,6 +375,8 @@ def _spread(x: Tensor, array: Any, alias: Alias) -> None:
 
 
 def _fitting(x: Tensor, result: Tensor) -> Tensor:
+    if result._elements.aval is x._elements.aval:
+        return result
     if result.shape != x.shape:
         raise RuntimeError(f"output with shape {list(x.shape)} doesn't match the broadcast shape {list(result.shape)}")
     if result.dtype == x.dtype:
