@@ -51,7 +51,7 @@ ALLOWED = {
         *("_compat", "_console", "_table", "_arguments", "_files", "errors", "exit_codes"),
         *("rules", "graph", "tape", "numpy", "lax", "nn", "data", "pictures"),
     },
-    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy", "fronts"},
+    "lore": {"_console", "errors", "exit_codes", "rules", "graph", "tape", "numpy", "lax", "fronts"},
     "cli": {"compare", "lore", "exit_codes"},
     "__main__": {"cli"},
 }
