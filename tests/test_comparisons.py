@@ -127,7 +127,7 @@ def test_op_chain_says_what_an_op_costs(load):
     assert [f.text for f in found[Observation]] == [
         "On 4 x 4 the compiled gradient does arithmetic at 10 % of the best rate.",
         "A gradient by `tape` takes 12.9 times as long as by `graph` on 4 x 4 and 1 times on 32 x 32; from size 32 on "
-        "the 95 % interval is not above 1.",
+        "the 99 % interval is not above 1.",
     ]
 
 

@@ -117,6 +117,14 @@ def test_what_takes_tensors_is_recorded_op_by_op_and_what_does_not_as_one_op():
             np.testing.assert_allclose(grad.array, jax.grad(plain)(*ARGS)["w"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in ENGINES if name.startswith("tape")])
+def test_every_engine_of_the_tape_takes_a_function_of_jax(name):
+    engine = create(name)
+    value, grads = engine.value_and_grad(plain)(*engine.arrays(ARGS))
+    np.testing.assert_allclose(value, plain(*ARGS), rtol=1e-6)
+    np.testing.assert_allclose(grads["w"], jax.grad(plain)(*ARGS)["w"], rtol=1e-5)
+
+
 def test_an_error_of_the_function_itself_is_not_taken_for_that():
     def broken(x):
         raise TypeError("mine")

@@ -46,13 +46,12 @@ class Tape(JaxArrays):
         params, *batch = inputs
         tape.clear_caches()  # what an earlier program has compiled is not at hand in a fresh process
         tape.compiled_backward.clear()
-        f = recordable(f)
-        value_and_grad = self.value_and_grad(f)
+        value_and_grad, program = self.value_and_grad(f), recordable(f)
 
         def record():
             leaves = jax.tree.map(lambda array: tape.tensor(array, requires_grad=True), params)
             with self.mode():
-                loss = f(leaves, *batch)
+                loss = program(leaves, *batch)
             jax.block_until_ready(loss.array)
             return leaves, loss
 
@@ -109,10 +108,12 @@ class TapeCreateGraph(Tape):
         return tape.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
 
     def value_and_grad(self, f: Program) -> Program:
+        program = recordable(f)
+
         def value_and_grad(params, *batch):
             arrays, tree = jax.tree.flatten(params)
             leaves = [tape.tensor(array, requires_grad=True) for array in arrays]
-            loss = f(tree.unflatten(leaves), *batch)
+            loss = program(tree.unflatten(leaves), *batch)
             found = self.walk(loss, leaves, retain_graph=False)
             grads = [tape.zeros_like(x).array if g is None else g.array for x, g in zip(leaves, found, strict=True)]
             return loss.array, tree.unflatten(grads)
