@@ -53,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"twograd: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        kept = (
-            f" Finished comparisons are kept in {options.out}; go on with --out {options.out}." if _out(options) else ""
-        )
+        kept = f" What was measured is kept in {options.out}; go on with --out {options.out}." if _out(options) else ""
         print(f"twograd: interrupted.{kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
@@ -97,6 +95,10 @@ def parser() -> argparse.ArgumentParser:
     )
     running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
     running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
+    running.add_argument(
+        "--cell-limit", type=_positive, metavar="SECONDS",
+        help="for each case; comparisons then run in processes of their own: a hang or a crash costs one case",
+    )  # fmt: skip
     running.add_argument("--json", nargs="?", const="-", metavar="PATH", help="also the results as JSON; - is stdout")
 
     timing = argparse.ArgumentParser(add_help=False)
