@@ -24,6 +24,7 @@ examples:
   twograd list                                what there is to compare, and with what
   twograd check --dtype float64               are all gradients right?
   twograd bench --only op_chain --engines tape,graph,jax-jit
+  twograd bench --sweep --out sweep           who wins, by length, size and rate of new shapes: maps, a roofline
   twograd report --quick                      everything in under five minutes, as one HTML file
   twograd corners comparisons/mlp_digits.py   one program at the four corners, every cell measured
   twograd trace comparisons/op_chain.py       its lines, tape nodes, equations and derivative, side by side
@@ -115,7 +116,11 @@ def parser() -> argparse.ArgumentParser:
 
     verb("list", "the comparisons and the engines")
     verb("check", "checks all gradients, and times nothing", running)
-    verb("bench", "checks, times, and prints tables", running, timing)
+    bench = verb("bench", "checks, times, and prints tables", running, timing)
+    bench.add_argument(
+        "--sweep", action="store_true",
+        help="which engine wins, by length of the graph, size of tensors and rate of new shapes; maps with --out",
+    )  # fmt: skip
     verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
     corners = verb("corners", "one program at the four corners: rebuilt or built once, by value or by symbols", setting)
     corners.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")

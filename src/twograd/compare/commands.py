@@ -19,7 +19,7 @@ import jax
 
 from twograd._files import write_atomically
 from twograd.compare import corners as four
-from twograd.compare import environment, isolated, program, runner, terminal
+from twograd.compare import environment, isolated, program, runner, sweep, terminal
 from twograd.compare.changes import changes
 from twograd.compare.engines import ENGINES, USUAL, check_names, create
 from twograd.compare.errors import CompareError, UnknownName
@@ -54,7 +54,12 @@ def check(options: Options) -> int:
 
 
 def bench(options: Options) -> int:
+    if options.sweep:
+        options.only = [*options.only, str(sweep.PATH)]
+        options.budget = options.budget or (sweep.QUICK_BUDGET if options.quick else None)
     results = _run(options, timed=True)
+    if options.sweep and options.out is not None:
+        print(_draw(results, Path(options.out)), file=sys.stderr)
     if options.json != "-":
         terminal.show_timings(terminal.console(options.color), results)
     return exit_code(results)

@@ -26,9 +26,9 @@ from typing import Any, Literal
 from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` and :class:`Conditions` came, empty
-where they are not there."""
+where they are not there; since 2, :class:`Winners`."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -194,6 +194,24 @@ class Curves:
 
 
 @dataclass
+class Winners:
+    """A map that an experiment yields: ``engines`` and ``texts`` have a list for each row, with a cell for each column.
+
+    A cell has the colour of its engine, and says ``texts`` in words; it is empty where its engine is ``""``.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    engines: Sequence[Sequence[str]]
+    texts: Sequence[Sequence[str]]
+    note: str = ""
+    kind: Literal["winners"] = "winners"
+
+
+@dataclass
 class Observation:
     """A sentence that an experiment computes from its data."""
 
@@ -210,7 +228,7 @@ class Listing:
     kind: Literal["listing"] = "listing"
 
 
-Finding = Table | Curves | Observation | Listing
+Finding = Table | Curves | Winners | Observation | Listing
 
 
 @dataclass
