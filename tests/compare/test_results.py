@@ -103,7 +103,7 @@ def test_saving_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     monkeypatch.setattr(os, "fsync", full_disk)
     changed = example()
     changed.finished = "now"
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(rs.Unwritable, match="No space left"):
         rs.save(changed, path)
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
