@@ -24,6 +24,7 @@ examples:
   twograd list                                what there is to compare, and with what
   twograd check --dtype float64               are all gradients right?
   twograd bench --only op_chain --engines tape,graph,jax-jit
+  twograd bench --sweep --out sweep           who wins, by length, size and rate of new shapes: maps, a roofline
   twograd report --quick                      everything in under five minutes, as one HTML file
   twograd corners comparisons/mlp_digits.py   one program at the four corners, every cell measured
   twograd trace comparisons/op_chain.py       its lines, tape nodes, equations and derivative, side by side
@@ -53,9 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"twograd: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        kept = (
-            f" Finished comparisons are kept in {options.out}; go on with --out {options.out}." if _out(options) else ""
-        )
+        kept = f" What was measured is kept in {options.out}; go on with --out {options.out}." if _out(options) else ""
         print(f"twograd: interrupted.{kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
@@ -97,6 +96,10 @@ def parser() -> argparse.ArgumentParser:
     )
     running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
     running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
+    running.add_argument(
+        "--cell-limit", type=_positive, metavar="SECONDS",
+        help="for each case; comparisons then run in processes of their own: a hang or a crash costs one case",
+    )  # fmt: skip
     running.add_argument("--json", nargs="?", const="-", metavar="PATH", help="also the results as JSON; - is stdout")
 
     timing = argparse.ArgumentParser(add_help=False)
@@ -113,7 +116,11 @@ def parser() -> argparse.ArgumentParser:
 
     verb("list", "the comparisons and the engines")
     verb("check", "checks all gradients, and times nothing", running)
-    verb("bench", "checks, times, and prints tables", running, timing)
+    bench = verb("bench", "checks, times, and prints tables", running, timing)
+    bench.add_argument(
+        "--sweep", action="store_true",
+        help="which engine wins, by length of the graph, size of tensors and rate of new shapes; maps with --out",
+    )  # fmt: skip
     verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
     corners = verb("corners", "one program at the four corners: rebuilt or built once, by value or by symbols", setting)
     corners.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")

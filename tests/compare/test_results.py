@@ -103,7 +103,7 @@ def test_saving_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     monkeypatch.setattr(os, "fsync", full_disk)
     changed = example()
     changed.finished = "now"
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(rs.Unwritable, match="No space left"):
         rs.save(changed, path)
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -164,7 +164,7 @@ def test_a_file_of_an_earlier_version_is_read_and_written_anew(tmp_path):
 
 @pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
 def test_a_version_that_never_was_is_refused(version):
-    with pytest.raises(rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to 2"):
+    with pytest.raises(rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to 3"):
         rs.from_json({**rs.to_json(example()), "schema_version": version})
 
 

@@ -234,7 +234,7 @@ def test_a_run_that_was_interrupted_goes_on(declare, settings, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         run(files, settings, tmp_path)
     kept = rs.load(tmp_path / "results.json")
-    assert [comparison.name for comparison in kept.comparisons] == ["one"]
+    assert [(c.name, c.status) for c in kept.comparisons] == [("one", "done"), ("two", "skipped"), ("three", "skipped")]
 
     results, messages = run(files, settings, tmp_path)
     assert calls == ["one", "two", "two", "three"]

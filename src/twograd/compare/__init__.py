@@ -22,6 +22,7 @@ from twograd.compare.results import Listing as Listing
 from twograd.compare.results import Observation as Observation
 from twograd.compare.results import Series as Series
 from twograd.compare.results import Table as Table
+from twograd.compare.results import Winners as Winners
 
 
 class _Package(ModuleType):

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twograd.compare import sentences, stats
-from twograd.compare.results import ONE_TIME_STAGES, CaseResult, ComparisonResult, Curves, EngineInfo, Measurement, Row
+from twograd.compare.results import (
+    ONE_TIME_STAGES,
+    CaseResult,
+    ComparisonResult,
+    Curves,
+    EngineInfo,
+    Measurement,
+    Row,
+    Winners,
+)
 from twograd.compare.tables import timed_rows, total_time
 from twograd.compare.units import SECONDS, common_unit, duration, listed, plural, significant
 from twograd.pictures import style
@@ -60,11 +69,13 @@ def of_comparison(comparison: ComparisonResult, engines: Sequence[EngineInfo], s
                 yield scaling(group, axis, comparison.name, setup)
 
 
-def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curves, Chart]]:
+def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curves | Winners, Chart]]:
     """The charts that an experiment asks for."""
     for position, finding in enumerate(comparison.findings):
         if isinstance(finding, Curves):
             yield finding, curves(finding, f"{comparison.name}-{position}", f"{comparison.name}", setup)
+        elif isinstance(finding, Winners):
+            yield finding, winners(finding, f"{comparison.name}-{position}", f"{comparison.name}", setup)
 
 
 # --- a case -----------------------------------------------------------------------------------------------------------
@@ -373,6 +384,31 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
     return Chart(
         f"{_stem(stem)}-{_stem(found.title)}", caption, f"{found.y_label} against {found.x_label}: {ranges}.", figure
     )
+
+
+def winners(found: Winners, stem: str, name: str, setup: str) -> Chart:
+    """The map of an experiment: cells tinted in the colour of their engine, with the verdict in words."""
+    from matplotlib.patches import Rectangle
+
+    figure, axes = style.new_axes(height=1.3 + 0.46 * len(found.rows), left=0.72, right=0.1, top=0.36)
+    said = []
+    for y, (row, engines, texts) in enumerate(zip(found.rows, found.engines, found.texts, strict=False)):
+        for x, (column, engine, text) in enumerate(zip(found.columns, engines, texts, strict=False)):
+            if engine:
+                tint = style.engine_style(engine).color.light
+                axes.add_patch(Rectangle((x - 0.49, y - 0.48), 0.98, 0.96, facecolor=tint, alpha=0.22, linewidth=0))
+                lines = "\n".join(_shortened(plain(line), 84 // len(found.columns)) for line in text.split("\n"))
+                axes.text(x, y, lines, ha="center", va="center", fontsize=style.FONT - 1.5, linespacing=1.2)
+                said.append(f"{found.y_label} {row}, {found.x_label} {column}: {' '.join(text.split())}")
+    axes.set_xlim(-0.5, max(len(found.columns), 1) - 0.5)
+    axes.set_ylim(max(len(found.rows), 1) - 0.5, -0.5)
+    axes.set_xticks(range(len(found.columns)), [plain(column) for column in found.columns])
+    axes.set_yticks(range(len(found.rows)), [plain(row) for row in found.rows])
+    axes.grid(visible=False)
+    axes.set_xlabel(plain(found.x_label))
+    _y_label(axes, plain(found.y_label))
+    style.footnote(figure, _note(name, plural(len(said), "case"), setup))
+    return Chart(f"{_stem(stem)}-{_stem(found.title)}", found.title, f"{'; '.join(said) or 'no cases'}.", figure)
 
 
 def _series_looks(found: Curves) -> list[style.LineStyle]:

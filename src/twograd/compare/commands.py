@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib
 import json
 import sys
@@ -18,12 +19,12 @@ import jax
 
 from twograd._files import write_atomically
 from twograd.compare import corners as four
-from twograd.compare import environment, program, runner, terminal
+from twograd.compare import environment, isolated, program, runner, sweep, terminal
 from twograd.compare.changes import changes
 from twograd.compare.engines import ENGINES, USUAL, check_names, create
 from twograd.compare.errors import CompareError, UnknownName
 from twograd.compare.merge import merged
-from twograd.compare.results import ONE_TIME_STAGES, STEADY_STAGES, Results, Settings, load, save, to_json
+from twograd.compare.results import ONE_TIME_STAGES, STEADY_STAGES, Results, Settings, load, save, to_json, writing
 from twograd.compare.trace import linked_lines
 from twograd.exit_codes import DISAGREEMENT, FAILURE, OK, REGRESSION
 
@@ -53,7 +54,12 @@ def check(options: Options) -> int:
 
 
 def bench(options: Options) -> int:
+    if options.sweep:
+        options.only = [*options.only, str(sweep.PATH)]
+        options.budget = options.budget or (sweep.QUICK_BUDGET if options.quick else None)
     results = _run(options, timed=True)
+    if options.sweep and options.out is not None:
+        print(_draw(results, Path(options.out)), file=sys.stderr)
     if options.json != "-":
         terminal.show_timings(terminal.console(options.color), results)
     return exit_code(results)
@@ -171,8 +177,10 @@ def _run(options: Options, timed: bool) -> Results:
         if json_path.is_dir():
             raise CompareError(f"--json {options.json} is a folder; give the name of a file in it.")
     budget = getattr(options, "budget", None) or (runner.QUICK_BUDGET if options.quick else None)
+    limit = options.cell_limit
+    one = runner.run_comparison if limit is None else functools.partial(isolated.run_comparison, limit)
     with _progress(options) as progress:
-        results = runner.run(declarations, settings, out, budget, progress)
+        results = runner.run(declarations, settings, out, budget, progress, one)
     for comparison in results.comparisons:
         if comparison.status != "done":
             print(f"twograd: {comparison.name} {comparison.status}: {comparison.error}", file=sys.stderr)
@@ -181,7 +189,8 @@ def _run(options: Options, timed: bool) -> Results:
         if json_path is None:
             sys.stdout.write(text)
         else:
-            write_atomically(json_path, text)
+            with writing(json_path):
+                write_atomically(json_path, text)
     return results
 
 
@@ -211,4 +220,6 @@ def _progress(options: Options) -> Iterator[runner.Progress]:
 
 def _draw(results: Results, out: Path) -> Path:
     """Writes the report beside the results and returns the path of what to open. Only here is matplotlib needed."""
-    return importlib.import_module("twograd.compare.report").write_report(results, out)
+    report = importlib.import_module("twograd.compare.report")
+    with writing(out):
+        return report.write_report(results, out)

@@ -37,6 +37,7 @@ from twograd.compare.results import (
     Results,
     Row,
     Table,
+    Winners,
     encode,
 )
 from twograd.compare.tables import TextTable
@@ -79,7 +80,7 @@ class Drawn:
     inline: Markup
     svg: str
     png: bytes
-    finding: Curves | None = None
+    finding: Curves | Winners | None = None
 
 
 def draw(results: Results) -> list[list[Drawn]]:
@@ -254,7 +255,7 @@ def _shown(finding: Finding, drawn: list[Drawn]) -> Shown | None:
         return Shown(table=tables.finding_table(finding))
     if isinstance(finding, Listing):
         return Shown(listing=finding)
-    if isinstance(finding, Curves):
+    if isinstance(finding, Curves | Winners):
         chart = next((chart for chart in drawn if chart.finding is finding), None)
         return Shown(chart=chart, note=finding.note) if chart is not None else None
     return None

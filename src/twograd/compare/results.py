@@ -12,6 +12,7 @@ The file has pytest-benchmark's own keys (a summary per timed stage) and a ``two
 JSON has no NaN and no infinity: they are written as ``{"non-finite": "nan"}``.
 """
 
+import contextlib
 import json
 import math
 import statistics
@@ -26,7 +27,8 @@ from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 2
-"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions` and :attr:`EngineInfo.about`."""
+"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions`, :attr:`EngineInfo.about` and
+:class:`Winners`."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -45,6 +47,10 @@ Cell = str | bool | int | float | None
 
 class DamagedResults(CompareError):
     """A results file that cannot be read: not JSON, not twograd's, of a newer version, or incomplete."""
+
+
+class Unwritable(CompareError):
+    """Results that cannot be kept: the disk is full, or the folder is gone or may no longer be written to."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,24 @@ class Curves:
 
 
 @dataclass
+class Winners:
+    """A map that an experiment yields: ``engines`` and ``texts`` have a list for each row, with a cell for each column.
+
+    A cell has the colour of its engine, and says ``texts`` in words; it is empty where its engine is ``""``.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    engines: Sequence[Sequence[str]]
+    texts: Sequence[Sequence[str]]
+    note: str = ""
+    kind: Literal["winners"] = "winners"
+
+
+@dataclass
 class Observation:
     """A sentence that an experiment computes from its data."""
 
@@ -207,14 +231,16 @@ class Listing:
     kind: Literal["listing"] = "listing"
 
 
-Finding = Table | Curves | Observation | Listing
+Finding = Table | Curves | Winners | Observation | Listing
 
 
 @dataclass
 class ComparisonResult:
-    """One comparison file. ``status`` is ``failed`` where the file or the harness raised; ``error`` then says what.
+    """One comparison file. ``status`` is ``failed`` where the file, a case or the harness raised, or the run ended
+    within it; ``error`` then says what, and at which cases; ``cases`` are those that were measured.
 
-    A row that fails or disagrees does not fail its comparison. ``skipped``: no time was left, or its data are missing.
+    A row that fails or disagrees does not fail its comparison. ``skipped``: its turn did not come, or its data are
+    missing.
     """
 
     name: str
@@ -286,8 +312,24 @@ class Results:
 
 
 def save(results: Results, path: Path) -> None:
-    """Writes ``path`` in one step: a reader, or a run that is killed, meets the old file or the new one, whole."""
-    write_atomically(path, json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
+    """Writes ``path`` in one step: a reader, or a run that is killed, meets the old file or the new one, whole.
+
+    Raises Unwritable; the old file is then as it was.
+    """
+    with writing(path):
+        write_atomically(path, json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says against writing ``path`` into Unwritable."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"{path}: cannot be written ({error.strerror}). What was written before is as it was; "
+            f"when there is room, the same command goes on from there."
+        ) from error
 
 
 def load(path: Path) -> Results:

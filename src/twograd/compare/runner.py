@@ -1,8 +1,9 @@
 """Runs comparisons: every case through every engine, gradients first, then the clock, then the file.
 
 What flows in: declarations (:mod:`twograd.compare.program`) and :class:`Settings`. What flows out: :class:`Results`,
-written to ``results.json`` after each comparison. Read :func:`run`, then :func:`run_case`: a case is built and called
-once by each engine, all gradients are checked, and only what agrees is timed, all engines in the same rounds.
+written to ``results.json`` after each case: a run that ends within a case, however that comes about, loses this one
+alone. Read :func:`run`, then :func:`run_case`: a case is built and called once by each engine, all gradients are
+checked, and only what agrees is timed, all engines in the same rounds.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,7 @@ from twograd.compare.results import (
     Results,
     Row,
     Settings,
+    Unwritable,
     load,
     plain,
     save,
@@ -54,7 +57,11 @@ MAX_BUILDS = 5
 JAX_OPS = Ops("jax.numpy", "twograd.nn.functional", "JAX")
 
 Progress = Callable[[str, str], None]
-"""Is told the cell that is being worked on, and what is done there next; never called while a sample is taken."""
+"""Is told the cell (a case, or an experiment) that is being worked on, and what is done there next; never called while
+a sample is taken."""
+
+Keep = Callable[[ComparisonResult], None]
+"""Is given a comparison's result after each case that came to it."""
 
 
 def run(
@@ -63,32 +70,55 @@ def run(
     out: Path | None = None,
     budget: float | None = None,
     progress: Progress = lambda *_: None,
+    one: Callable[..., ComparisonResult] | None = None,
 ) -> Results:
     """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
 
     A ``results.json`` of equal settings and versions in ``out`` is gone on with: what it holds and has not changed
     since is not run again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it.
+    ``one`` runs a comparison, with the arguments of :func:`run_comparison`, which does it otherwise.
+
+    Raises CompareError where the results cannot be written, with all that was written before left as it is.
     """
-    with on_device(settings.device), jax.enable_x64(settings.dtype == "float64"):
-        _start_xla()
-        engines, infos = _engines(settings)
+    with prepared(settings):
+        engines, infos = find_engines(settings)
         results = _resumed(out, settings) if out is not None else None
         if results is None:
             results = Results(settings, started=_now())
         results.environment, results.engines = environment.stamp(settings), infos
-        end = time.monotonic() + (budget if budget is not None else float("inf"))
-        for position, declaration in enumerate(declarations):
-            finished = results.comparison(declaration.name)
-            if finished is not None and finished.status == "done" and finished.source == declaration.source:
-                progress(declaration.name, "kept from the earlier run")
-                continue
-            share = (end - time.monotonic()) / (len(declarations) - position)
-            result = run_comparison(declaration, settings, engines, infos, share, progress)
-            results.comparisons = [c for c in results.comparisons if c.name != declaration.name] + [result]
+        names = {declaration.name for declaration in declarations}
+        earlier = {comparison.name: comparison for comparison in results.comparisons}
+        planned = [_planned(declaration, earlier.get(declaration.name)) for declaration in declarations]
+        results.comparisons = [c for c in results.comparisons if c.name not in names] + planned
+
+        def keep(result: ComparisonResult) -> None:
+            results.comparisons = [result if c.name == result.name else c for c in results.comparisons]
             results.finished = _now()
             if out is not None:
                 save(results, out / RESULTS_FILE)
+
+        end = time.monotonic() + (budget if budget is not None else float("inf"))
+        for position, (declaration, known) in enumerate(zip(declarations, planned, strict=True)):
+            if known.status == "done":
+                progress(declaration.name, "kept from the earlier run")
+                continue
+            share = (end - time.monotonic()) / (len(declarations) - position)
+            keep((one or run_comparison)(declaration, settings, engines, infos, share, progress, known.cases, keep))
     return results
+
+
+def _planned(declaration: Declaration, earlier: ComparisonResult | None) -> ComparisonResult:
+    """What an earlier run has of a comparison whose text is the same; otherwise what is to be said until its turn."""
+    if earlier is not None and earlier.source == declaration.source:
+        return earlier
+    return ended_early(declaration, "skipped", "the run ended before its turn")
+
+
+def ended_early(declaration: Declaration, status: Literal["failed", "skipped"], error: str) -> ComparisonResult:
+    """The result of a comparison of which there is nothing but a reason."""
+    return ComparisonResult(
+        declaration.name, declaration.question, declaration.description, declaration.source, status, error
+    )
 
 
 def run_comparison(
@@ -98,54 +128,98 @@ def run_comparison(
     infos: Sequence[EngineInfo],
     seconds: float,
     progress: Progress = lambda *_: None,
+    known: Sequence[CaseResult] = (),
+    keep: Keep = lambda _: None,
+    lost: Mapping[str, str] = MappingProxyType({}),
 ) -> ComparisonResult:
-    """One comparison within about ``seconds``. Whatever it raises is recorded, and stops nothing else."""
-    result = ComparisonResult(declaration.name, declaration.question, declaration.description, declaration.source)
+    """One comparison within about ``seconds``. Whatever it raises is recorded, and stops nothing else.
+
+    ``known`` are cases that an earlier run has measured; ``lost`` are cells that are not to be tried, with the reasons.
+    """
+    result = ended_early(declaration, "failed", "the run ended before its first case")
+    result.cases = [*known]
     start = time.monotonic()
     if seconds <= 0:
         result.status, result.error = "skipped", "the time budget was spent before it began"
         return result
     try:
-        _fill(result, declaration.load(), settings, engines, infos, start + seconds, progress)
+        _fill(result, declaration, settings, engines, infos, start + seconds, progress, keep, lost)
+    except Unwritable:
+        raise
     except MissingData as missing:
         result.status, result.error = "skipped", f"it needs data that are not here: {missing}"
-    except (CompareError, DataError) as error:
-        result.status, result.error = "failed", str(error)
     except Exception as error:
-        result.status, result.error = "failed", _describe(error, declaration.path)
+        result.status, result.error = "failed", _reason(error, declaration.path)
     result.seconds = time.monotonic() - start
     return result
 
 
 def _fill(
     result: ComparisonResult,
-    comparison: Comparison,
+    declaration: Declaration,
     settings: Settings,
     engines: Mapping[str, Engine],
     infos: Sequence[EngineInfo],
     deadline: float,
     progress: Progress,
+    keep: Keep,
+    lost: Mapping[str, str],
 ) -> None:
-    """Adds the cases and the findings one by one, each with an equal share of the time left; what raises leaves those
-    that are there."""
+    """Adds the cases and the findings one by one, each with an equal share of the time left. One that raises, or whose
+    memory does not suffice, leaves the others."""
+    comparison = declaration.load()
     wanted = {info.name for info in infos if comparison.engines is None or info.name in comparison.engines}
     taking_part = {name: engine for name, engine in engines.items() if name in wanted}
     absent = [Row(info.name, "skipped", info.reason) for info in infos if info.name in wanted - taking_part.keys()]
     cases = comparison.quick if settings.quick and comparison.quick is not None else comparison.cases
-    cases = list(cases) if comparison.has_cases else []
-    result.axes = list(dict.fromkeys(itertools.chain.from_iterable(cases)))
-    shares = len(cases) + (comparison.experiment is not None)
-    for position, axes in enumerate(cases):
+    planned = {case_name(axes): axes for axes in cases} if comparison.has_cases else {}
+    found = {case.name: case for case in result.cases if case.name in planned}
+    result.axes = list(dict.fromkeys(itertools.chain.from_iterable(planned.values())))
+    shares = len(planned) + (comparison.experiment is not None)
+    problems: dict[str, list[str]] = {}
+
+    def attempt(cell: str, label: str, work: Callable[[], None]) -> None:
+        result.cases = [found[name] for name in planned if name in found]
+        result.error = f"the run ended before it was done: {len(found)} of {len(planned)} cases are here"
+        keep(result)
+        reason = lost.get(cell, "")
+        try:
+            if not reason:
+                work()
+        except MissingData:
+            raise
+        except Exception as error:
+            reason = _reason(error, declaration.path)
+        if reason:
+            problems.setdefault(reason, []).append(label)
+
+    def measure(name: str, axes: Axes, share: int) -> None:
         now = time.monotonic()
-        end = now + (deadline - now) / (shares - position)
-        tell = functools.partial(progress, f"{result.name} [{case_name(axes)}]")
-        case = run_case(result.name, comparison, axes, settings, taking_part, end, tell)
-        case.rows += absent
-        result.cases.append(case)
-    if comparison.experiment is not None:
+        tell = functools.partial(progress, cell_name(result.name, name))
+        found[name] = run_case(
+            result.name, comparison, axes, settings, taking_part, now + (deadline - now) / share, tell
+        )
+        found[name].rows += absent
+
+    for position, (name, axes) in enumerate(planned.items()):
+        cell = cell_name(result.name, name)
+        if name in found:
+            progress(cell, "kept from the earlier run")
+        else:
+            attempt(cell, name, functools.partial(measure, name, axes, shares - position))
+    result.cases = [found[name] for name in planned if name in found]
+    if comparison.experiment is not None and (found or not planned):
         tell = functools.partial(progress, result.name)
         selected = Selected(taking_part)
-        _experiment(Context(settings, comparison, selected, result.cases, result.name, deadline, tell), result)
+        context = Context(settings, comparison, selected, result.cases, result.name, deadline, tell)
+        attempt(result.name, "the experiment", lambda: _experiment(context, result))
+    result.status = "failed" if problems else "done"
+    result.error = "; ".join(f"{reason} (at {'; '.join(labels)})" for reason, labels in problems.items())
+
+
+def cell_name(comparison: str, case: str) -> str:
+    """What progress calls a case; an experiment goes by its comparison's name."""
+    return f"{comparison} [{case}]"
 
 
 def run_case(
@@ -159,6 +233,7 @@ def run_case(
 ) -> CaseResult:
     """One case through all engines: build and first call, check, and, where the settings ask for it, time."""
     case = CaseResult(case_name(axes), dict(axes))
+    tell("making the inputs")
     inputs = make_inputs(comparison, comparison_name, axes, settings)
     ready: dict[str, Ready] = {}
     last_build = time.monotonic() + BUILD_SHARE * (deadline - time.monotonic())
@@ -336,6 +411,11 @@ def _describe_program(entry: Ready) -> None:
         entry.row.notes.append(f"no counts: {_describe(error)}")
 
 
+def _reason(error: Exception, path: Path) -> str:
+    """What stands in the results of an error that ended a case: the user's own errors as they are."""
+    return str(error) if isinstance(error, CompareError | DataError) else _describe(error, path)
+
+
 def _describe(error: BaseException, path: Path | None = None) -> str:
     """One line: the error's type and text, and, with ``path``, the innermost line of that file that it came through."""
     text = " ".join(str(error).split())
@@ -437,12 +517,16 @@ def on_device(device: str) -> Iterator[None]:
         yield
 
 
-def _start_xla() -> None:
-    """Compiles and runs something, so that what happens once per process is not charged to whoever comes first."""
-    jax.block_until_ready(jax.jit(lambda x: jnp.tanh(x @ x))(jnp.ones((8, 8))))
+@contextlib.contextmanager
+def prepared(settings: Settings) -> Iterator[None]:
+    """The device and the dtype of a run. Something is compiled and run first, so that what happens once per process is
+    not charged to whoever comes first."""
+    with on_device(settings.device), jax.enable_x64(settings.dtype == "float64"):
+        jax.block_until_ready(jax.jit(lambda x: jnp.tanh(x @ x))(jnp.ones((8, 8))))
+        yield
 
 
-def _engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
+def find_engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
     """The engines that can run, and what is said of all that were asked for."""
     engines, infos = {}, []
     for name in settings.engines:
@@ -460,6 +544,8 @@ def _engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
 def _resumed(out: Path, settings: Settings) -> Results | None:
     """The results in ``out``, if any. Raises CompareError where they were found under other settings."""
     path = out / RESULTS_FILE
+    for leftover in out.glob(f".{RESULTS_FILE}.*"):  # of a run that was killed while it wrote
+        leftover.unlink()
     if not path.exists():
         return None
     results = load(path)

@@ -78,17 +78,21 @@ def one_time_cost(row: Row) -> float:
     return max(0.0, time_to_first(row) - row.stages["forward+backward"].median)
 
 
-def break_even(compiled: Row, uncompiled: Row, seed: int = 0) -> Interval:
+def break_even(compiled: Row, uncompiled: Row, seed: int = 0, new_shapes: float = 0.0) -> Interval:
     """After how many gradients the ``compiled`` row has caught up with the ``uncompiled`` one; ``inf`` means never.
 
     It solves ``C1 + n s1 = C0 + n s0`` for n, where C is what each pays once and s the steady time per gradient. At
     least 1: the first gradient is the first chance to be ahead. The interval reflects the spread of the steady times;
     what is paid once is sampled too rarely to have a distribution of its own.
+
+    ``new_shapes`` is the share of the gradients after the first that come with a shape that was not met before: each
+    pays C again, so that the equation is ``(1 + r (n - 1)) C1 + n s1 = (1 + r (n - 1)) C0 + n s0``.
     """
     a, b = compiled.stages["forward+backward"], uncompiled.stages["forward+backward"]
     extra = one_time_cost(compiled) - one_time_cost(uncompiled)
     medians_a, medians_b = _resampled_medians(a, b, seed)
-    return _interval(_catch_up(extra, b.median - a.median), np.vectorize(_catch_up)(extra, medians_b - medians_a))
+    gains, once, again = medians_b - medians_a, (1 - new_shapes) * extra, new_shapes * extra
+    return _interval(_catch_up(once, b.median - a.median - again), np.vectorize(_catch_up)(once, gains - again))
 
 
 def noise_mark(measurement: Measurement) -> str:
