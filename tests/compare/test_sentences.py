@@ -1,5 +1,6 @@
 """Sentences follow from the data: who is faster, by how much and how surely, when compiling pays, what is missing."""
 
+import itertools
 import re
 
 import example_results as example
@@ -33,7 +34,11 @@ def run(*cases, engines=(TAPE, GRAPH)):
 
 
 def summary(*cases, **options):
-    return "\n".join(sentences.summary(run(*cases, **options))).replace("\u00a0", " ")
+    return "\n".join(said(run(*cases, **options))).replace("\u00a0", " ")
+
+
+def said(results):
+    return list(itertools.chain.from_iterable(sentences.summary(results).values()))
 
 
 def about(*cases, engines=(TAPE, GRAPH)):
@@ -130,7 +135,7 @@ def test_skipped_and_failed_rows_and_comparisons_are_named_with_their_reasons():
     )
     results.comparisons.append(rs.ComparisonResult("bad", "?", "", "", "failed", "bad.py:3: raises"))
     results.comparisons.append(rs.ComparisonResult("late", "?", "", "", "skipped", "the time budget was spent"))
-    text = "\n".join(sentences.summary(results))
+    text = "\n".join(said(results))
     assert "`graph` failed in `chain` (1 case): ValueError: no such shape." in text
     assert text.count("`torch`") == 1
     assert "`torch` took no part: not installed." in text
@@ -145,17 +150,17 @@ def test_noise_is_counted():
 
 
 def test_nothing_is_said_where_there_is_nothing():
-    assert sentences.summary(rs.Results(rs.Settings())) == []
+    assert sentences.summary(rs.Results(rs.Settings())) == {}
     assert sentences.about(rs.ComparisonResult("x", "", "", ""), []) == []
     assert sentences.about(rs.ComparisonResult("x", "", "", "", cases=[case(row("tape", 1.0))]), [TAPE]) == []
 
 
 def test_every_sentence_of_a_whole_run_has_its_number_and_ends():
     results = example.results()
-    said = sentences.summary(results)
+    found = said(results)
     for comparison in results.comparisons:
-        said += sentences.about(comparison, results.engines)
-    for sentence in said:
+        found += sentences.about(comparison, results.engines)
+    for sentence in found:
         assert sentence.endswith("."), sentence
         assert re.search(r"\d", sentence) or "took no part" in sentence or sentence.startswith("Comparison"), sentence
         assert "nan" not in sentence

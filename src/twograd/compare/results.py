@@ -26,8 +26,8 @@ from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 2
-"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about`` and :class:`Conditions` came, empty
-where they are not there."""
+"""What is written. Earlier versions are read too: since 1, ``EngineInfo.about``, :class:`Conditions` and
+:class:`Trace` came, empty where they are not there."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -208,6 +208,37 @@ class Listing:
 Finding = Table | Curves | Observation | Listing
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a program's file, and what became of it: nodes with what they saved, equations, and those of the
+    derivative.
+
+    ``number`` is 0, and ``source`` says so, for what comes from elsewhere. ``saved_bytes`` is of the arrays that the
+    nodes keep; one that two lines keep counts at both.
+    """
+
+    number: int
+    source: str
+    nodes: tuple[str, ...]
+    program: tuple[str, ...]
+    derivative: tuple[str, ...]
+    saved_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A program line by line, as :mod:`twograd.compare.trace` finds it; ``missing`` says why there are no lines.
+
+    ``inputs`` and ``outputs`` are those of the derivative's graph, by the letters that they have in equations.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    outputs: str = ""
+    lines: tuple[Line, ...] = ()
+    missing: str = ""
+
+
 @dataclass
 class ComparisonResult:
     """One comparison file. ``status`` is ``failed`` where the file or the harness raised; ``error`` then says what.
@@ -225,6 +256,7 @@ class ComparisonResult:
     axes: list[str] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    trace: Trace = Trace("")
 
 
 @dataclass

@@ -35,10 +35,12 @@ from twograd.compare.results import (
     Results,
     Row,
     Settings,
+    Trace,
     load,
     plain,
     save,
 )
+from twograd.compare.trace import linked_lines
 from twograd.data import DataError, MissingData
 
 RESULTS_FILE = "results.json"
@@ -106,7 +108,7 @@ def run_comparison(
         result.status, result.error = "skipped", "the time budget was spent before it began"
         return result
     try:
-        _fill(result, declaration.load(), settings, engines, infos, start + seconds, progress)
+        _fill(result, declaration.path, declaration.load(), settings, engines, infos, start + seconds, progress)
     except MissingData as missing:
         result.status, result.error = "skipped", f"it needs data that are not here: {missing}"
     except (CompareError, DataError) as error:
@@ -119,6 +121,7 @@ def run_comparison(
 
 def _fill(
     result: ComparisonResult,
+    path: Path,
     comparison: Comparison,
     settings: Settings,
     engines: Mapping[str, Engine],
@@ -134,6 +137,9 @@ def _fill(
     cases = comparison.quick if settings.quick and comparison.quick is not None else comparison.cases
     cases = list(cases) if comparison.has_cases else []
     result.axes = list(dict.fromkeys(itertools.chain.from_iterable(cases)))
+    if cases and settings.timed and {"tape", "graph"} & taking_part.keys():
+        progress(result.name, "lines, nodes and equations")
+        result.trace = _trace(path, comparison, settings, result.name)
     shares = len(cases) + (comparison.experiment is not None)
     for position, axes in enumerate(cases):
         now = time.monotonic()
@@ -235,6 +241,19 @@ def _experiment(context: "Context", result: ComparisonResult) -> None:
             result.findings.append(plain(finding))
     except Unsupported as reason:
         result.findings.append(Observation(f"The rest of the experiment was left out: {reason}."))
+
+
+def _trace(path: Path, comparison: Comparison, settings: Settings, name: str) -> Trace:
+    """The program at its smallest, line by line; where it cannot be walked, the reason."""
+    axes = (comparison.quick or comparison.cases)[0]
+    try:
+        program = _program(comparison, "graph", "twograd", axes, create("graph", settings.device).ops)
+        program.__name__ = case_name(axes)
+        return linked_lines(program, make_inputs(comparison, name, axes, settings), path)
+    except Unsupported as reason:
+        return Trace(case_name(axes), missing=str(reason))
+    except Exception as error:
+        return Trace(case_name(axes), missing=_describe(error))
 
 
 # --- the parts of a case ----------------------------------------------------------------------------------------------
