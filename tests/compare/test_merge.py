@@ -35,6 +35,7 @@ def test_the_device_is_an_axis_of_every_case(runs):
     assert (found.started, found.finished) == (runs[0].started, runs[1].finished)
     assert [info.name for info in found.engines] == [info.name for info in runs[0].engines]
     assert chain.seconds == 2 * runs[0].comparisons[0].seconds
+    assert chain.trace == example.TRACE
 
 
 def test_findings_and_failures_say_their_device(runs):

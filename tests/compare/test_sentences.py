@@ -110,6 +110,43 @@ def test_the_earliest_and_the_latest_break_even_are_told():
     assert re.search(r"pays after 1\d gradients \(chain, size=2; .*\) at the earliest and after 1\d\d gradients", text)
 
 
+def why(*cases):
+    return "\n".join(sentences.summary(run(*cases)).get("Why?", ())).replace("\u00a0", " ")
+
+
+def test_dispatch_is_told_as_a_share_with_its_interval_and_per_node():
+    recorded = row("tape", 4e-3)
+    recorded.counts = {"forward nodes": 10}
+    text = why(case(recorded, row("graph", 1e-3)), case(row("tape", 1e-3), row("graph", 2e-3), size=99))
+    share, low, high = re.search(
+        r"in chain, size=8 ([\d.]+) % \(99 % interval ([\d.]+) % to ([\d.]+) %; 300 µs for each of its 10 nodes; n = 5\)",
+        text,
+    ).groups()
+    assert float(low) <= float(share) == 75 <= float(high)
+    assert re.search(
+        r"; in chain, size=99 nothing: `tape` is faster \(ratio of the times 0\.500? \(99 % interval", text
+    )
+    unclear = why(case(row("tape", 1.001e-3, spread=0.1), row("graph", 1e-3, spread=-0.1)))
+    assert "saves in chain, size=8 nothing that is sure: no clear difference (ratio of the times 1.0" in unclear
+    assert why(case(row("graph", 1e-3))) == ""
+
+
+def test_what_is_paid_once_is_told_with_the_compilers_share():
+    compiled = row("graph", 1e-3, once=0.299)
+    compiled.stages["trace"] = rs.Measurement((0.1, 0.1))
+    text = why(case(row("tape", 3e-3, once=0.05), compiled))
+    assert "`graph` 399 ms, 75 % of it in the compiler; `tape` 50 ms (medians of 1 case, n = 1 to 2, from" in text
+
+
+def test_bytes_kept_are_told_at_both_ends():
+    cases = []
+    for n, saved in ((1, 40), (2, 4e6), (3, 500)):
+        recorded, compiled = row("tape", 1.0), row("graph", 1.0)
+        recorded.counts, compiled.counts = {"saved bytes": saved}, {"temp bytes": 10}
+        cases.append(case(recorded, compiled, size=n))
+    assert "40 B against 10 B in chain, size=1 and 4 MB against 10 B in chain, size=2 (counted" in why(*cases)
+
+
 def test_wrong_gradients_are_named_loudly():
     good = row("tape", 1e-3)
     good.checks = [rs.Check("jax.grad (float64)", True, True, 0.0, 0.0, 0.0, "t")]

@@ -33,4 +33,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 addEventListener("hashchange", mark);
-mark();
+addEventListener("load", () => mark()); // an address has its page only then
