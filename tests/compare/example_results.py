@@ -40,6 +40,31 @@ def loss(ops, x):
 comparison = Comparison(inputs=inputs, loss=loss)
 """
 
+TRACE = rs.Trace(
+    "size=8, depth=2",
+    ("a:f32[8,8]  x", "b:f32[8,8]  w"),
+    "f, g",
+    (
+        rs.Line(4, "def loss(ops, x, w):", (), (), ()),
+        rs.Line(
+            5,
+            "    y = ops.np.tanh(x @ w)",
+            ("MatmulBackward0 #1: saved x f32[8,8], w f32[8,8]", "TanhBackward0 #2: saved result f32[8,8]"),
+            ("0 c:f32[8,8] = dot_general[...] a b", "1 d:f32[8,8] = tanh c"),
+            tuple(f"{n} v{n}:f32[8,8] = mul " + "d " * n + "  <- tanh.1" for n in range(3, 15)),
+            768,
+        ),
+        rs.Line(
+            6,
+            "    return ops.np.sum(y * y)" + "  # a remark that goes on" * 5,
+            ("MulBackward0 #3",),
+            ("2 e:f32[8,8] = mul d d",),
+            (),
+        ),
+        rs.Line(0, "(of no line of this file)", (), (), ("15 f:f32[] = convert_element_type e",)),
+    ),
+)
+
 FAMILY = {info.name: info.rules for info in ENGINES}
 
 
@@ -104,6 +129,7 @@ def chain(rng: np.random.Generator) -> rs.ComparisonResult:
         seconds=12.5,
         axes=["size", "depth"],
         cases=[case(rng, size, depth) for size, depth in points],
+        trace=TRACE,
     )
 
 

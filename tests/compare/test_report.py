@@ -1,6 +1,8 @@
 """The report as a reader's browser meets it: parsed HTML, whole, self-contained, and proof against hostile text."""
 
+import base64
 import copy
+import hashlib
 import itertools
 import json
 import math
@@ -15,6 +17,7 @@ import pytest
 from twograd import graph
 from twograd.compare import report
 from twograd.compare import results as rs
+from twograd.pictures import style
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
@@ -98,7 +101,8 @@ def test_the_same_results_give_the_same_files(results, folder, tmp_path):
 
 def test_the_markdown_has_the_sentences_and_the_tables(folder):
     text = (folder / "report.md").read_text(encoding="utf-8")
-    assert "## Which engine, when?" in text
+    assert "## Which engine, when, and why?" in text
+    assert text.index("### When?") < text.index("- Dispatch against arithmetic: `tape`")
     assert "| engine | trace (ms) |" in text
     assert "**FAILED**: comparisons/broken.py:1: does not import." in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -117,11 +121,16 @@ def test_an_error_while_drawing_leaves_the_old_page(results, folder, monkeypatch
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_needs_no_network_and_runs_no_script(html, page):
+def test_the_page_needs_no_network_and_runs_no_script_but_its_own(html, page):
     assert html.startswith("<!DOCTYPE html>")
     policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0][0]["content"]
     assert policy.startswith("default-src 'none'")
-    assert [attrs["type"] for attrs, _ in page.all("script")] == ["application/json"]
+    data, script = page.all("script")
+    assert data[0]["type"] == "application/json"
+    (text,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
+    assert script[0] == {}
     for tag, attrs in page.elements:
         assert tag not in ("link", "iframe", "object", "img")
         for name, value in attrs.items():
@@ -161,21 +170,52 @@ def test_the_page_can_be_read_by_ear(page):
     assert len(page.all("figcaption")) == len(drawings)
 
 
+def test_each_line_is_followed_by_what_became_of_it(page):
+    lines = [(attrs, text) for attrs, text in page.all("pre", class_="source") if "tabindex" in attrs]
+    made = page.all("div", class_="made")
+    assert len(lines) == len(made) == 3
+    for (_, source), (attrs, text), line in zip(lines, made, example.TRACE.lines[1:], strict=True):
+        assert " ".join(line.source.split()) in source or not line.number
+        assert attrs["aria-label"] == (f"Line {line.number}" if line.number else "Elsewhere")
+        for found in (*line.nodes, *line.program, *line.derivative):
+            assert " ".join(found.split()) in text
+
+
+def test_a_program_that_could_not_be_walked_is_shown_with_the_reason():
+    comparison = rs.ComparisonResult("a", "", "", example.SOURCE, trace=rs.Trace("n=3", missing="it returns a <pair>"))
+    results = rs.Results(rs.Settings(), comparisons=[comparison])
+    page = Page(report.html(results, report.draw(results)))
+    assert any(text.startswith("def loss(ops, x):") for _, text in page.all("pre"))
+    assert any("not joined to nodes and equations: it returns a <pair>" in text for _, text in page.all("p"))
+
+
+@pytest.mark.parametrize("page_of", ["light", "dark"])
+def test_text_has_enough_contrast(page, page_of):
+    css = page.all("style")[0][1]
+    dark = "".join(re.findall(r"@media screen and \(prefers-color-scheme: dark\) \{ :root \{(.*?)\}", css))
+    light = css.split("@media")[0] + re.findall(r":root \{ --page[^}]*", css)[0]
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light if page_of == "light" else dark))
+    for text in ("ink", "muted", "accent", "fail", "good"):
+        for ground in ("paper", "page", "code"):
+            assert style.contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+    assert style.contrast(colors["ink"], colors["failpaper"]) >= 4.5
+
+
 def test_light_dark_and_print_have_their_styles(page):
-    style = page.all("style")[0][1]
-    assert "prefers-color-scheme: dark" in style
-    assert "@media print" in style
-    assert style.count("{") == style.count("}")
+    css = page.all("style")[0][1]
+    assert "prefers-color-scheme: dark" in css
+    assert "@media print" in css
+    assert css.count("{") == css.count("}")
 
 
 def test_each_comparison_has_its_question_program_checks_stages_and_graphs(page, html):
     headings = [text for _, text in page.all("h2")]
     assert headings == [
-        "Which engine, when?", "op_chain", "mlp_digits", "broken", "Method and its limits", "Environment",
+        "Which engine, when, and why?", "op_chain", "mlp_digits", "broken", "Method and its limits", "The machine",
     ]  # fmt: skip
     assert any("What does one op cost" in text for _, text in page.all("p", class_="question"))
     listings = [text for _, text in page.all("pre")]
-    assert any(text.startswith("def loss(ops, x):") for text in listings)
+    assert "5 y = ops.np.tanh(x @ w) 768 B" in " | ".join(listings)
     assert any(text.startswith("{ lambda ; v0:f32[8,8]. let") for text in listings)
     captions = [text for _, text in page.all("caption")]
     assert "Gradients against the witnesses that decide, worst of all cases" in captions
@@ -187,7 +227,7 @@ def test_each_comparison_has_its_question_program_checks_stages_and_graphs(page,
 
 
 def test_the_data_in_the_page_is_the_whole_of_the_results(results, page):
-    (index,) = (i for i, (tag, _) in enumerate(page.elements) if tag == "script")
+    index = next(i for i, (tag, attrs) in enumerate(page.elements) if attrs.get("id") == "results")
     read = rs.from_json(json.loads(page.texts[index]))
     assert rs.to_json(read) == rs.to_json(results)
 
@@ -223,6 +263,10 @@ def hostile_results():
         for name in ("name", "question", "description", "source", "error"):
             setattr(comparison, name, f"{number}" + spoil(getattr(comparison, name)))
         comparison.axes = [spoil(axis) for axis in comparison.axes]
+        lines = [
+            rs.Line(n, HOSTILE, (HOSTILE,), (HOSTILE,), (HOSTILE,), n) for n, _ in enumerate(comparison.trace.lines)
+        ]
+        comparison.trace = rs.Trace(HOSTILE, (HOSTILE,), HOSTILE, tuple(lines), HOSTILE)
         for case in comparison.cases:
             case.name = spoil(case.name)
             case.axes = {spoil(axis): value for axis, value in case.axes.items()}
@@ -250,7 +294,8 @@ def hostile_results():
 
 def test_hostile_text_stays_text(tmp_path):
     page = Page(report.write_report(hostile_results(), tmp_path).read_text(encoding="utf-8"))
-    assert [attrs["type"] for attrs, _ in page.all("script")] == ["application/json"]
+    assert [attrs.get("type") for attrs, _ in page.all("script")] == ["application/json", None]
+    assert "alert(1)" not in page.all("script")[1][1]
     assert not page.all("img")
     assert {attrs.get("role") for attrs, _ in page.all("svg")} == {"img"}
     assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
@@ -326,7 +371,7 @@ def test_program_and_derivative_are_drawn_from_their_text():
     assert all("cos" in text and "f32[3]" in text for _, text in pictures)
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
-    assert len(page.all("script")) == 1
+    assert len(page.all("script")) == 2
 
 
 def test_long_texts_are_folded():

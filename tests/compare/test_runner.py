@@ -48,6 +48,24 @@ def test_a_run_checks_times_and_keeps_raw_samples(declare, timed, tmp_path):
     assert rs.load(tmp_path / "results.json") == results
 
 
+def test_a_timed_run_walks_the_program_line_by_line_or_says_why_not(declare, timed):
+    timed = dataclasses.replace(timed, engines=["graph"])
+    found, _ = run([declare(GOOD)], timed)
+    trace = rs.from_json(json.loads(json.dumps(rs.to_json(found)))).comparisons[0].trace
+    (number,) = (n for n, line in enumerate(GOOD.splitlines(), 1) if line.strip().startswith("return ops"))
+    line = next(line for line in trace.lines if line.number == number)
+    assert line.source == GOOD.splitlines()[number - 1]
+    assert line.nodes
+    assert line.program
+    assert line.derivative
+    assert not trace.missing
+    two = GOOD.replace("comparison = ", "def no_scalar(ops, params, x):\n    return x\n\ncomparison = ", 1)
+    two = two.replace("loss=loss", "loss=no_scalar")
+    (trace,) = (comparison.trace for comparison in run([declare(two)], timed)[0].comparisons)
+    assert trace.lines == ()
+    assert trace.missing
+
+
 def test_all_engines_agree_on_the_loss(declare, settings):
     results, _ = run([declare(GOOD)], settings)
     losses = [row.loss for row in results.comparisons[0].cases[0].rows]

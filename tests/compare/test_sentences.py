@@ -1,5 +1,6 @@
 """Sentences follow from the data: who is faster, by how much and how surely, when compiling pays, what is missing."""
 
+import itertools
 import re
 
 import example_results as example
@@ -33,7 +34,11 @@ def run(*cases, engines=(TAPE, GRAPH)):
 
 
 def summary(*cases, **options):
-    return "\n".join(sentences.summary(run(*cases, **options))).replace("\u00a0", " ")
+    return "\n".join(said(run(*cases, **options))).replace("\u00a0", " ")
+
+
+def said(results):
+    return list(itertools.chain.from_iterable(sentences.summary(results).values()))
 
 
 def about(*cases, engines=(TAPE, GRAPH)):
@@ -105,6 +110,43 @@ def test_the_earliest_and_the_latest_break_even_are_told():
     assert re.search(r"pays after 1\d gradients \(chain, size=2; .*\) at the earliest and after 1\d\d gradients", text)
 
 
+def why(*cases):
+    return "\n".join(sentences.summary(run(*cases)).get("Why?", ())).replace("\u00a0", " ")
+
+
+def test_dispatch_is_told_as_a_share_with_its_interval_and_per_node():
+    recorded = row("tape", 4e-3)
+    recorded.counts = {"forward nodes": 10}
+    text = why(case(recorded, row("graph", 1e-3)), case(row("tape", 1e-3), row("graph", 2e-3), size=99))
+    share, low, high = re.search(
+        r"in chain, size=8 ([\d.]+) % \(99 % interval ([\d.]+) % to ([\d.]+) %; 300 µs for each of its 10 nodes; n = 5\)",
+        text,
+    ).groups()
+    assert float(low) <= float(share) == 75 <= float(high)
+    assert re.search(
+        r"; in chain, size=99 nothing: `tape` is faster \(ratio of the times 0\.500? \(99 % interval", text
+    )
+    unclear = why(case(row("tape", 1.001e-3, spread=0.1), row("graph", 1e-3, spread=-0.1)))
+    assert "saves in chain, size=8 nothing that is sure: no clear difference (ratio of the times 1.0" in unclear
+    assert why(case(row("graph", 1e-3))) == ""
+
+
+def test_what_is_paid_once_is_told_with_the_compilers_share():
+    compiled = row("graph", 1e-3, once=0.299)
+    compiled.stages["trace"] = rs.Measurement((0.1, 0.1))
+    text = why(case(row("tape", 3e-3, once=0.05), compiled))
+    assert "`graph` 399 ms, 75 % of it in the compiler; `tape` 50 ms (medians of 1 case, n = 1 to 2, from" in text
+
+
+def test_bytes_kept_are_told_at_both_ends():
+    cases = []
+    for n, saved in ((1, 40), (2, 4e6), (3, 500)):
+        recorded, compiled = row("tape", 1.0), row("graph", 1.0)
+        recorded.counts, compiled.counts = {"saved bytes": saved}, {"temp bytes": 10}
+        cases.append(case(recorded, compiled, size=n))
+    assert "40 B against 10 B in chain, size=1 and 4 MB against 10 B in chain, size=2 (counted" in why(*cases)
+
+
 def test_wrong_gradients_are_named_loudly():
     good = row("tape", 1e-3)
     good.checks = [rs.Check("jax.grad (float64)", True, True, 0.0, 0.0, 0.0, "t")]
@@ -130,7 +172,7 @@ def test_skipped_and_failed_rows_and_comparisons_are_named_with_their_reasons():
     )
     results.comparisons.append(rs.ComparisonResult("bad", "?", "", "", "failed", "bad.py:3: raises"))
     results.comparisons.append(rs.ComparisonResult("late", "?", "", "", "skipped", "the time budget was spent"))
-    text = "\n".join(sentences.summary(results))
+    text = "\n".join(said(results))
     assert "`graph` failed in `chain` (1 case): ValueError: no such shape." in text
     assert text.count("`torch`") == 1
     assert "`torch` took no part: not installed." in text
@@ -145,17 +187,17 @@ def test_noise_is_counted():
 
 
 def test_nothing_is_said_where_there_is_nothing():
-    assert sentences.summary(rs.Results(rs.Settings())) == []
+    assert sentences.summary(rs.Results(rs.Settings())) == {}
     assert sentences.about(rs.ComparisonResult("x", "", "", ""), []) == []
     assert sentences.about(rs.ComparisonResult("x", "", "", "", cases=[case(row("tape", 1.0))]), [TAPE]) == []
 
 
 def test_every_sentence_of_a_whole_run_has_its_number_and_ends():
     results = example.results()
-    said = sentences.summary(results)
+    found = said(results)
     for comparison in results.comparisons:
-        said += sentences.about(comparison, results.engines)
-    for sentence in said:
+        found += sentences.about(comparison, results.engines)
+    for sentence in found:
         assert sentence.endswith("."), sentence
         assert re.search(r"\d", sentence) or "took no part" in sentence or sentence.startswith("Comparison"), sentence
         assert "nan" not in sentence

@@ -99,6 +99,7 @@ def _comparison(name: str, runs: Mapping[str, Results]) -> ComparisonResult:
         [DEVICE, *dict.fromkeys(axis for part in found.values() for axis in part.axes)],
         [_case(label, case) for label, part in found.items() for case in part.cases],
         [_finding(label, finding) for label, part in found.items() for finding in part.findings],
+        next((part.trace for part in found.values() if part.trace.lines), first.trace),
     )
 
 

@@ -3,14 +3,20 @@
 What flows in: :class:`Results`. What flows out: ``report.html``, ``report.md``, ``env.json`` and ``plots/``. Read
 :func:`write_report`, then ``templates/report.html.j2``.
 
-The page needs no network and runs no script: it forbids itself both. Whatever comes from programs, error messages or
-environments is escaped by the templates. Its data, raw samples included, lies in it as JSON, which
-:func:`twograd.compare.results.from_json` reads back.
+The file is a small website: an opening page, a page per comparison, the method, the machine. Which page is shown is
+decided by the address (``:target``), which line of a program is explained by pointer and focus, both in CSS; a browser
+that knows neither, and a printer, show all. The page needs no network and runs no script but its own few lines,
+``templates/report.js``, known by their hash, without which only keys are missing: it forbids itself all else. Whatever
+comes from programs, error messages or environments is escaped by the templates. Its data, raw samples included, lies in
+it as JSON, which :func:`twograd.compare.results.from_json` reads back.
 """
 
 import ast
+import base64
 import dataclasses
 import functools
+import hashlib
+import importlib.resources
 import itertools
 import json
 import re
@@ -41,6 +47,7 @@ from twograd.compare.results import (
     encode,
 )
 from twograd.compare.tables import TextTable
+from twograd.compare.units import size
 from twograd.errors import ParseError
 from twograd.pictures import style
 
@@ -117,9 +124,14 @@ class _Names:
 
 def html(results: Results, drawn: Sequence[list[Drawn]]) -> str:
     """The page, with the charts that :func:`draw` has drawn."""
-    template = _templates().get_template("report.html.j2")
+    template, script = _templates().get_template("report.html.j2"), _script()
     return template.render(
-        **_content(results), sections=_sections(results, drawn), colors=style.colors(), data=_embedded(results)
+        **_content(results),
+        sections=_sections(results, drawn),
+        colors=style.colors(),
+        data=_embedded(results),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -140,7 +152,7 @@ def _content(results: Results) -> dict[str, Any]:
     return {
         "results": results,
         "setup": setup_line(results),
-        "sentences": sentences.summary(results),
+        "answers": sentences.summary(results),
         "by_budget": tables.fastest_by_budget(named),
         "engines": tables.engines_table(results.engines),
         "environment": environment_table(results.environment),
@@ -166,6 +178,25 @@ class Section:
     cases: list[tuple[CaseResult, list[TextTable]]]
     programs: list["Program"]
     notes: list[str]
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Of its page: the ends of their anchors, and their titles; only those that have something."""
+        found = {
+            "found": ("What was found", self.sentences),
+            "charts": ("Charts", self.charts),
+            "experiment": ("The experiment", self.findings),
+            "program": ("The program, line by line", self.comparison.trace.lines)
+            if self.comparison.trace.lines
+            else ("The program", self.program or self.comparison.source),
+            "times": ("Time per gradient", self.times),
+            "missing": ("What is missing", self.missing),
+            "checks": ("Are the gradients right?", self.checks),
+            "stages": ("Stages", self.cases),
+            "graphs": ("The program, before and after differentiation", self.programs),
+            "notes": ("Notes", self.notes),
+        }
+        return {key: title for key, (title, content) in found.items() if content}
 
 
 @dataclass(frozen=True)
@@ -342,11 +373,16 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {
         "prose": prose,
+        "size": size,
         "markdown_table": tables.markdown,
         "markdown_text": tables.markdown_text,
     }
     environment.globals["LONG"] = LONG
     return environment
+
+
+def _script() -> Markup:
+    return Markup(importlib.resources.files("twograd.compare").joinpath("templates/report.js").read_text("utf-8"))
 
 
 def prose(text: str) -> Markup:

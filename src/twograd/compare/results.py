@@ -27,8 +27,8 @@ from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
 
 SCHEMA_VERSION = 2
-"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions`, :attr:`EngineInfo.about` and
-:class:`Winners`."""
+"""Files of all versions before it can be read, too. Version 2 has :class:`Conditions`, :attr:`EngineInfo.about`,
+:class:`Winners` and :class:`Trace`."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -234,6 +234,37 @@ class Listing:
 Finding = Table | Curves | Winners | Observation | Listing
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a program's file, and what became of it: nodes with what they saved, equations, and those of the
+    derivative.
+
+    ``number`` is 0, and ``source`` says so, for what comes from elsewhere. ``saved_bytes`` is of the arrays that the
+    nodes keep; one that two lines keep counts at both.
+    """
+
+    number: int
+    source: str
+    nodes: tuple[str, ...]
+    program: tuple[str, ...]
+    derivative: tuple[str, ...]
+    saved_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A program line by line, as :mod:`twograd.compare.trace` finds it; ``missing`` says why there are no lines.
+
+    ``inputs`` and ``outputs`` are those of the derivative's graph, by the letters that they have in equations.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    outputs: str = ""
+    lines: tuple[Line, ...] = ()
+    missing: str = ""
+
+
 @dataclass
 class ComparisonResult:
     """One comparison file. ``status`` is ``failed`` where the file, a case or the harness raised, or the run ended
@@ -253,6 +284,7 @@ class ComparisonResult:
     axes: list[str] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    trace: Trace = Trace("")
 
 
 @dataclass

@@ -37,11 +37,13 @@ from twograd.compare.results import (
     Results,
     Row,
     Settings,
+    Trace,
     Unwritable,
     load,
     plain,
     save,
 )
+from twograd.compare.trace import linked_lines
 from twograd.data import DataError, MissingData
 
 RESULTS_FILE = "results.json"
@@ -175,6 +177,9 @@ def _fill(
     planned = {case_name(axes): axes for axes in cases} if comparison.has_cases else {}
     found = {case.name: case for case in result.cases if case.name in planned}
     result.axes = list(dict.fromkeys(itertools.chain.from_iterable(planned.values())))
+    if planned and settings.timed and {"tape", "graph"} & taking_part.keys() and not result.trace.lines:
+        progress(result.name, "lines, nodes and equations")
+        result.trace = _trace(declaration.path, comparison, settings, result.name)
     shares = len(planned) + (comparison.experiment is not None)
     problems: dict[str, list[str]] = {}
 
@@ -310,6 +315,19 @@ def _experiment(context: "Context", result: ComparisonResult) -> None:
             result.findings.append(plain(finding))
     except Unsupported as reason:
         result.findings.append(Observation(f"The rest of the experiment was left out: {reason}."))
+
+
+def _trace(path: Path, comparison: Comparison, settings: Settings, name: str) -> Trace:
+    """The program at its smallest, line by line; where it cannot be walked, the reason."""
+    axes = (comparison.quick or comparison.cases)[0]
+    try:
+        program = _program(comparison, "graph", "twograd", axes, create("graph", settings.device).ops)
+        program.__name__ = case_name(axes)
+        return linked_lines(program, make_inputs(comparison, name, axes, settings), path)
+    except Unsupported as reason:
+        return Trace(case_name(axes), missing=str(reason))
+    except Exception as error:
+        return Trace(case_name(axes), missing=_describe(error))
 
 
 # --- the parts of a case ----------------------------------------------------------------------------------------------

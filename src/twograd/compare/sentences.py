@@ -6,34 +6,49 @@ What flows in: results. What flows out: lists of sentences, in which names of en
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from twograd.compare import stats, timing
-from twograd.compare.results import DEVICE, CaseResult, ComparisonResult, EngineInfo, Measurement, Results, Row
+from twograd.compare.results import (
+    DEVICE,
+    ONE_TIME_STAGES,
+    CaseResult,
+    ComparisonResult,
+    EngineInfo,
+    Measurement,
+    Results,
+    Row,
+)
 from twograd.compare.tables import timed_rows
-from twograd.compare.units import duration, listed, percent, plural, significant
+from twograd.compare.units import duration, listed, percent, plural, significant, size
 
 GRADIENT = "forward+backward"
 
 CONFIDENCE = f"{percent(stats.CONFIDENCE)} interval"
 
 
-def summary(results: Results) -> list[str]:
-    """Which engine, when? Over all comparisons."""
+def summary(results: Results) -> dict[str, list[str]]:
+    """Over all comparisons: questions, each with the sentences that answer it; what has no answer is left out."""
     cases = [(comparison.name, case) for comparison in results.comparisons for case in comparison.cases]
-    return [
-        *_winners(cases),
-        *_across(cases, "tape", "graph"),
-        *_across(cases, "graph", "jax-jit"),
-        *_across(cases, "tape", "torch"),
-        *_across_devices(cases),
-        *_break_even_range(cases, results.engines),
-        *_first_gradients(cases),
-        *_correctness(results),
-        *_noise(case for _, case in cases),
-        *_missing(results),
-    ]
+    answers = {
+        "Which engine?": [
+            *_winners(cases),
+            *_across(cases, "tape", "graph"),
+            *_across(cases, "graph", "jax-jit"),
+            *_across(cases, "tape", "torch"),
+            *_across_devices(cases),
+        ],
+        "When?": [*_break_even_range(cases, results.engines), *_first_gradients(cases)],
+        "Why?": [*_dispatch(cases), *_paid(cases, results.engines), *_bytes_kept(cases)],
+        "How far can this be trusted?": [
+            *_correctness(results),
+            *_noise(case for _, case in cases),
+            *_missing(results),
+        ],
+    }
+    return {question: sentences for question, sentences in answers.items() if sentences}
 
 
 def about(comparison: ComparisonResult, engines: Sequence[EngineInfo]) -> list[str]:
@@ -371,6 +386,87 @@ def _first_gradients(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     ]
 
 
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def _dispatch(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
+    """Dispatch against arithmetic: what of the tape's time the compiled program, which is handed over once, needs."""
+    found = []
+    for name, case in cases:
+        recorded, compiled = timed(case, "tape"), timed(case, "graph")
+        if recorded is not None and compiled is not None:
+            ratio = stats.ratio(recorded.stages[GRADIENT], compiled.stages[GRADIENT])
+            found.append((ratio, f"{name}, {case.name}", recorded, compiled))
+    if not found:
+        return []
+    most, least = max(found, key=lambda f: f[0].estimate), min(found, key=lambda f: f[0].estimate)
+    ends = "; ".join(_gone(*end) for end in ([most] if most is least else [most, least]))
+    return [
+        f"Dispatch against arithmetic: {code('tape')} hands op after op to the runtime, {code('graph')} one compiled "
+        f"program. Of the time of a gradient by {code('tape')} that saves {ends}."
+    ]
+
+
+def _gone(ratio: stats.Interval, where: str, recorded: Row, compiled: Row) -> str:
+    if not stats.clearly_different(ratio):
+        return f"in {where} nothing that is sure: no clear difference (ratio of the times {with_interval(ratio)})"
+    if ratio.estimate < 1:
+        return f"in {where} nothing: {code('tape')} is faster (ratio of the times {with_interval(ratio)})"
+    share, low, high = (percent(1 - 1 / r) for r in (ratio.estimate, ratio.low, ratio.high))
+    nodes = recorded.counts.get("forward nodes")
+    each = (
+        f", {duration((median(recorded) - median(compiled)) / nodes)} for each of its {nodes:g} nodes" if nodes else ""
+    )
+    return f"in {where} {share} ({CONFIDENCE} {low} to {high}{each}; n = {samples(recorded, compiled)})"
+
+
+def _paid(cases: Sequence[tuple[str, CaseResult]], engines: Sequence[EngineInfo]) -> list[str]:
+    """What compiling and recording pay once, in how many cases, and how much of it is the compiler."""
+    chosen = pairs(engines, [case for _, case in cases])
+    parts = []
+    for engine in dict.fromkeys(name for pair in chosen for name in pair):
+        rows = [row for _, case in cases if (row := timed(case, engine)) is not None]
+        costs = [stats.one_time_cost(row) for row in rows]
+        shares = [row.stages["compile"].median / stats.time_to_first(row) for row in rows if "compile" in row.stages]
+        compiler = f", {span(shares, percent)} of it in the compiler" if shares else ""
+        parts.append(f"{code(engine)} {span(costs, duration) if any(costs) else 'nothing'}{compiler}")
+    if not parts:
+        return []
+    counts = [
+        len(m.seconds)
+        for _, case in cases
+        for row in timed_rows(case)
+        for s, m in row.stages.items()
+        if s in ONE_TIME_STAGES
+    ]
+    return [
+        f"Paid once, before a second gradient costs what it will always cost: {'; '.join(parts)} (medians of "
+        f"{plural(len(cases), 'case')}, n = {span(counts, str)}, from empty caches)."
+    ]
+
+
+def _bytes_kept(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
+    """Counted, not sampled, and so without an interval."""
+    found = [
+        (float(recorded.counts["saved bytes"]), float(compiled.counts["temp bytes"]), f"{name}, {case.name}")
+        for name, case in cases
+        if (recorded := case.row("tape")) is not None and (compiled := case.row("graph")) is not None
+        if "saved bytes" in recorded.counts and "temp bytes" in compiled.counts
+    ]
+    if not found:
+        return []
+    least, most = min(found), max(found)
+    ends = [
+        f"{size(saved)} against {size(temporary)} in {where}"
+        for saved, temporary, where in dict.fromkeys((least, most))
+    ]
+    return [
+        f"Bytes kept: {code('tape')} keeps values between forward and backward, the compiled program of "
+        f"{code('graph')} has temporaries of its own: {listed(ends)} (counted, not sampled; other things live beside "
+        f"each, so that the two are not one quantity)."
+    ]
+
+
 # --- whether it is right, steady and whole ---------------------------------------------------------------------------
 
 
@@ -496,6 +592,11 @@ def with_interval(interval: stats.Interval) -> str:
         return f"{significant(interval.estimate, 3)} (too few samples for an interval)"
     low, high = significant(interval.low, 3), significant(interval.high, 3)
     return f"{significant(interval.estimate, 3)} ({CONFIDENCE} {low} to {high})"
+
+
+def span(values: Sequence[Any], write: Callable[[Any], str]) -> str:
+    """``60 % to 80 %``, or the one value that all have as they are written."""
+    return " to ".join(dict.fromkeys((write(min(values)), write(max(values)))))
 
 
 def steps(count: float) -> str:

@@ -25,9 +25,8 @@ from twograd.compare.check import REFERENCE
 from twograd.compare.corners import Corners
 from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
-from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row
+from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row, Trace
 from twograd.compare.runner import Progress
-from twograd.compare.trace import Trace
 from twograd.compare.units import percent
 
 CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}

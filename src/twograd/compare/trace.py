@@ -1,6 +1,7 @@
 """A program's lines, each beside its nodes on the tape, its equations, and the equations of its derivative.
 
-What flows in: a scalar program, its arguments and its file. What flows out: :class:`Trace`. Read :func:`linked_lines`.
+What flows in: a scalar program, its arguments and its file. What flows out: :class:`Trace`, one
+of :mod:`twograd.compare.results`. Read :func:`linked_lines`.
 
 It is the walk of ``tape.step``, ordered by the user's lines: a step of it is a node, and is linked to the equation that
 it was recorded for and to those that its rule emits; an equation carries the line that it came from.
@@ -8,12 +9,13 @@ it was recorded for and to those that its rule emits; an equation carries the li
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twograd import tape
 from twograd.compare.engines.tape_engines import recordable
+from twograd.compare.results import Line, Trace
+from twograd.tape.stats import kept_arrays
 from twograd.tape.stepper import Step
 from twograd.tape.stepper.linked import Equation, Linked
 
@@ -26,30 +28,6 @@ LONGEST = 24
 NOWHERE = 0
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the file, and what became of it: nodes with what they saved, equations, and those of the derivative.
-
-    ``number`` is 0, and ``source`` says so, for what comes from elsewhere.
-    """
-
-    number: int
-    source: str
-    nodes: tuple[str, ...]
-    program: tuple[str, ...]
-    derivative: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """``inputs`` and ``outputs`` are those of the derivative's graph, by the letters that they have in equations."""
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: str
-    lines: tuple[Line, ...]
-
-
 def linked_lines(f: Callable[..., Any], args: Sequence[Any], path: Path) -> Trace:
     """``f(*args)`` and its gradient with respect to the first argument, by the lines of the file ``path``.
 
@@ -58,15 +36,21 @@ def linked_lines(f: Callable[..., Any], args: Sequence[Any], path: Path) -> Trac
     walk = tape.step(recordable(f), *args, argnums=0)
     assert walk.linked is not None, walk.no_jaxpr
     nodes: dict[int, list[str]] = {}
+    kept: dict[int, dict[int, int]] = {}  # by line, the bytes of each array
     program: dict[int, list[str]] = {}
     derivative: dict[int, list[str]] = {}
     for step in reversed(walk.steps):  # nodes in the order in which they were recorded
         if step.leaf is None:
-            nodes.setdefault(_number(_line_of(step, walk.linked), path), []).append(_node_text(step))
+            number = _number(_line_of(step, walk.linked), path)
+            nodes.setdefault(number, []).append(_node_text(step))
+            arrays = [array for saved in step.saved for array in kept_arrays(saved.value)]
+            kept.setdefault(number, {}).update((id(array), array.nbytes) for array in arrays)
     for equation in walk.linked.equations:
         kind = program if equation.source is None else derivative
         kind.setdefault(_number(equation.line, path), []).append(_equation_text(equation))
-    return Trace(walk.title, walk.linked.inputs, walk.linked.outputs, tuple(_lines(path, nodes, program, derivative)))
+    sizes = {number: sum(arrays.values()) for number, arrays in kept.items()}
+    lines = tuple(_lines(path, sizes, nodes, program, derivative))
+    return Trace(walk.title, walk.linked.inputs, walk.linked.outputs, lines)
 
 
 def _line_of(step: Step, linked: Linked) -> str | None:
@@ -104,7 +88,7 @@ def _without_long_parameters(text: str) -> str:
     return text if end - start.end() <= LONGEST else f"{text[: start.end()]}...]{text[end:]}"
 
 
-def _lines(path: Path, *columns: Mapping[int, Sequence[str]]) -> Iterable[Line]:
+def _lines(path: Path, sizes: Mapping[int, int], *columns: Mapping[int, Sequence[str]]) -> Iterable[Line]:
     """The file's lines from the first to the last that has anything, blank ones left out, and what is of no line."""
     numbers = [number for number in set().union(*columns) if number != NOWHERE]
     source = path.read_text(encoding="utf-8").splitlines()
@@ -112,9 +96,11 @@ def _lines(path: Path, *columns: Mapping[int, Sequence[str]]) -> Iterable[Line]:
         n for n in range(min(numbers, default=1), max(numbers, default=0) + 1) if n in numbers or source[n - 1].strip()
     ]
     for number in shown:
-        yield Line(number, source[number - 1], *(_shortened(column.get(number, ())) for column in columns))
+        found = (_shortened(column.get(number, ())) for column in columns)
+        yield Line(number, source[number - 1], *found, sizes.get(number, 0))
     if any(NOWHERE in column for column in columns):
-        yield Line(NOWHERE, "(of no line of this file)", *(_shortened(column.get(NOWHERE, ())) for column in columns))
+        found = (_shortened(column.get(NOWHERE, ())) for column in columns)
+        yield Line(NOWHERE, "(of no line of this file)", *found, sizes.get(NOWHERE, 0))
 
 
 def _shortened(texts: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,202 @@
+"""The report in a real browser: Chromium without a window, spoken to over a pipe in its DevTools protocol."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import example_results as example
+import pytest
+
+from twograd.compare import report
+from twograd.pictures import style
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+]
+
+PAGES = ("summary", "c-op_chain", "c-mlp_digits", "c-broken", "method", "machine", "all")
+
+SHOWN = "[...document.querySelectorAll('main > section')].filter(s => s.offsetHeight > 0).map(s => s.id)"
+
+
+class Browser:
+    """One tab. ``troubles`` are exceptions, messages on the console and violations of the page's own policy."""
+
+    def __init__(self, folder):
+        (to_read, self.to_browser), (self.from_browser, to_write) = os.pipe(), os.pipe()
+        options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run")
+        self.process = subprocess.Popen(
+            [
+                "bash",
+                "-c",
+                f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}',
+                CHROMIUM,
+                *options,
+                f"--user-data-dir={folder}",
+            ],
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_read)
+        os.close(to_write)
+        self.number, self.rest, self.session, self.events = 0, b"", None, []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **params):
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.to_browser, json.dumps(message).encode() + b"\0")
+        while (answer := self._next()).get("id") != self.number:
+            self.events.append(answer)
+        assert "error" not in answer, (method, answer)
+        return answer["result"]
+
+    def _next(self):
+        while b"\0" not in self.rest:
+            more = os.read(self.from_browser, 1 << 20)
+            assert more, "the browser is gone"
+            self.rest += more
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
+
+    def open(self, path, page="", width=1366, height=768):
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        for url in ("about:blank", f"{path.as_uri()}#{page}"):  # a new anchor alone would not load the page again
+            self.events.clear()
+            self.call("Page.navigate", url=url)
+            while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+                self.events.append(self._next())
+
+    def value(self, expression):
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, (expression, found)
+        return found["result"].get("value")
+
+    def key(self, key):
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+    @property
+    def troubles(self):
+        wanted = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [event for event in self.events if event["method"] in wanted]
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+        os.close(self.to_browser)
+        os.close(self.from_browser)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return report.write_report(example.results(), out)
+
+
+def go(browser, page):
+    browser.value(f"location.hash = {page!r}")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without"])
+def test_the_address_decides_which_page_is_shown(browser, path, scripts):
+    browser.call("Emulation.setScriptExecutionDisabled", value=not scripts)
+    try:
+        browser.open(path)
+        assert browser.value(SHOWN) == ["summary"]
+        links = browser.value("[...document.querySelectorAll('a')].map(a => a.getAttribute('href').slice(1))")
+        assert set(PAGES) <= set(links)
+        for anchor in dict.fromkeys(links):
+            go(browser, anchor)
+            shown = browser.value(SHOWN)
+            page = browser.value(f"document.getElementById({anchor!r}).closest('section')?.id")
+            assert shown == (
+                [page] if page else ["summary", *[p for p in PAGES if p.startswith("c-")], "method", "machine"]
+            )
+            assert browser.value(f"document.getElementById({anchor!r}).offsetHeight") > 0
+        assert browser.troubles == []
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.mark.parametrize("width", [400, 1366, 1920])
+def test_nothing_is_wider_than_the_screen(browser, path, width):
+    browser.open(path, width=width)
+    for page in PAGES:
+        go(browser, page)
+        assert browser.value("document.documentElement.scrollWidth") <= width, page
+    go(browser, "c-op_chain")
+    for line in range(3):
+        browser.value(f"document.querySelectorAll('.source[tabindex]')[{line}].focus()")
+        assert browser.value("document.documentElement.scrollWidth") <= width, line
+
+
+@pytest.mark.parametrize("width", [400, 1366])
+def test_the_line_in_focus_shows_what_became_of_it(browser, path, width):
+    browser.open(path, "c-op_chain", width)
+    visible = "[...document.querySelectorAll('.made')].filter(m => m.offsetHeight > 0).map(m => m.ariaLabel)"
+    assert browser.value(visible) == (["Line 5"] if width > 1000 else [])
+    browser.value("document.querySelector('.source[tabindex]').focus()")
+    assert browser.value(visible) == ["Line 5"]
+    browser.key("ArrowDown")
+    assert browser.value(visible) == ["Line 6"]
+    browser.key("ArrowUp")
+    assert browser.value(visible) == ["Line 5"]
+    if width > 1000:
+        browser.value("document.activeElement.blur()")
+        x, y = browser.value(
+            "(r => [r.x + 20, r.y + 5])([...document.querySelectorAll('.source')][2].getBoundingClientRect())"
+        )
+        browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        assert browser.value(visible) == ["Line 6"]
+
+
+TEXTS = """[...new Set([...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&
+  [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && !e.closest('svg, script')).map(e => {
+  let under = e;
+  while (under && getComputedStyle(under).backgroundColor === 'rgba(0, 0, 0, 0)') under = under.parentElement;
+  return getComputedStyle(e).color + '|' + getComputedStyle(under ?? document.body).backgroundColor;
+}))]"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_has_enough_contrast(browser, path, scheme):
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.open(path, "all")
+    found = browser.value(TEXTS)
+    assert len(found) > 5
+    for pair in found:
+        text, ground = (hexadecimal(color) for color in pair.split("|"))
+        assert style.contrast(text, ground) >= 4.5, pair
+
+
+def hexadecimal(color):
+    channels = color.removeprefix("rgb(").removesuffix(")").split(", ")
+    return "#" + "".join(f"{int(channel):02x}" for channel in channels)
+
+
+def test_on_paper_every_page_is_there(browser, path):
+    browser.open(path, "method")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert len(browser.value(SHOWN)) == len(PAGES) - 1
+        assert browser.value("[...document.querySelectorAll('.made')].every(m => m.offsetHeight > 0)")
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")
