@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 
@@ -63,6 +64,7 @@ class Browser:
 
     def _next(self):
         while b"\0" not in self.rest:
+            assert select.select([self.from_browser], [], [], 60)[0], "the browser says nothing"
             more = os.read(self.from_browser, 1 << 20)
             assert more, "the browser is gone"
             self.rest += more

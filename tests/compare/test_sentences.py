@@ -119,15 +119,15 @@ def test_dispatch_is_told_as_a_share_with_its_interval_and_per_node():
     recorded.counts = {"forward nodes": 10}
     text = why(case(recorded, row("graph", 1e-3)), case(row("tape", 1e-3), row("graph", 2e-3), size=99))
     share, low, high = re.search(
-        r"in chain, size=8 ([\d.]+) % \(99 % interval ([\d.]+) % to ([\d.]+) %; 300 µs for each of its 10 nodes; n = 5\)",
+        r"(\S+) % in chain, size=8 \(99 % interval ([\d.]+) % to ([\d.]+) %; 300 µs for each of its 10 nodes; n = 5\)",
         text,
     ).groups()
     assert float(low) <= float(share) == 75 <= float(high)
     assert re.search(
-        r"; in chain, size=99 nothing: `tape` is faster \(ratio of the times 0\.500? \(99 % interval", text
+        r"; nothing in chain, size=99, where `tape` is faster \(ratio of the times 0\.500? \(99 % interval", text
     )
     unclear = why(case(row("tape", 1.001e-3, spread=0.1), row("graph", 1e-3, spread=-0.1)))
-    assert "saves in chain, size=8 nothing that is sure: no clear difference (ratio of the times 1.0" in unclear
+    assert "saves nothing that is sure in chain, size=8: no clear difference (ratio of the times 1.0" in unclear
     assert why(case(row("graph", 1e-3))) == ""
 
 

@@ -409,15 +409,15 @@ def _dispatch(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
 
 def _gone(ratio: stats.Interval, where: str, recorded: Row, compiled: Row) -> str:
     if not stats.clearly_different(ratio):
-        return f"in {where} nothing that is sure: no clear difference (ratio of the times {with_interval(ratio)})"
+        return f"nothing that is sure in {where}: no clear difference (ratio of the times {with_interval(ratio)})"
     if ratio.estimate < 1:
-        return f"in {where} nothing: {code('tape')} is faster (ratio of the times {with_interval(ratio)})"
+        return f"nothing in {where}, where {code('tape')} is faster (ratio of the times {with_interval(ratio)})"
     share, low, high = (percent(1 - 1 / r) for r in (ratio.estimate, ratio.low, ratio.high))
     nodes = recorded.counts.get("forward nodes")
     each = (
-        f", {duration((median(recorded) - median(compiled)) / nodes)} for each of its {nodes:g} nodes" if nodes else ""
+        f"; {duration((median(recorded) - median(compiled)) / nodes)} for each of its {nodes:g} nodes" if nodes else ""
     )
-    return f"in {where} {share} ({CONFIDENCE} {low} to {high}{each}; n = {samples(recorded, compiled)})"
+    return f"{share} in {where} ({CONFIDENCE} {low} to {high}{each}; n = {samples(recorded, compiled)})"
 
 
 def _paid(cases: Sequence[tuple[str, CaseResult]], engines: Sequence[EngineInfo]) -> list[str]:

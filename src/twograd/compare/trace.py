@@ -97,10 +97,10 @@ def _lines(path: Path, sizes: Mapping[int, int], *columns: Mapping[int, Sequence
     ]
     for number in shown:
         found = (_shortened(column.get(number, ())) for column in columns)
-        yield Line(number, source[number - 1], *found, sizes.get(number, 0))
+        yield Line(number, source[number - 1], *found, saved_bytes=sizes.get(number, 0))
     if any(NOWHERE in column for column in columns):
         found = (_shortened(column.get(NOWHERE, ())) for column in columns)
-        yield Line(NOWHERE, "(of no line of this file)", *found, sizes.get(NOWHERE, 0))
+        yield Line(NOWHERE, "(of no line of this file)", *found, saved_bytes=sizes.get(NOWHERE, 0))
 
 
 def _shortened(texts: Sequence[str]) -> tuple[str, ...]:
