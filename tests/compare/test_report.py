@@ -319,6 +319,9 @@ def timed_at_zero(n):
 EMPTY = {
     "nothing": [],
     "an empty comparison": [rs.ComparisonResult("a", "", "", "")],
+    "axes that are no numbers": [
+        rs.ComparisonResult("a", "q", "", "", axes=["n"], cases=[timed_at_zero(n) for n in (math.nan, math.inf, 1)])
+    ],
     "two of one name, skipped and failed": [
         rs.ComparisonResult("a", "q", "", "def (", "skipped", "", cases=[rs.CaseResult("only case", {})]),
         rs.ComparisonResult("a", "the same name", "", "", "failed"),
@@ -333,6 +336,8 @@ EMPTY = {
                 rs.Curves("", "", "", []),
                 rs.Curves("same", "x", "y", [rs.Series("", [1], [])]),
                 rs.Curves("same", "x", "y", [rs.Series("", [1, 2], [1.0, 2.0], "tape")] * 2),
+                rs.Winners("", "", "", [], [], [], []),
+                rs.Winners("ragged", "x", "y", ["1"], ["1", "2"], [["tape", "graph"], []], [[""], ["", ""]]),
                 rs.Observation(""),
                 rs.Listing("", ""),
             ],

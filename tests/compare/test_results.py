@@ -109,6 +109,13 @@ def test_saving_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_a_time_that_no_clock_shows_is_refused(seconds):
+    data = rs.encode(rs.Measurement((1.0, 2.0))) | {"seconds": [1.0, rs.encode(seconds)]}
+    with pytest.raises(rs.DamagedResults, match="a time that is negative or no finite number"):
+        rs.decode(rs.Measurement, data, "here")
+
+
 def mutate(change):
     data = rs.to_json(example())
     change(data)

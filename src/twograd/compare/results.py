@@ -66,6 +66,8 @@ class Measurement:
     def __post_init__(self) -> None:
         if not self.seconds:
             raise ValueError("a measurement without samples")
+        if not all(0 <= seconds < math.inf for seconds in self.seconds):
+            raise ValueError("a time that is negative or no finite number")
 
     @property
     def median(self) -> float:
