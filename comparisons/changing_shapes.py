@@ -13,7 +13,7 @@ from twograd.compare.units import duration
 
 FEATURES, HIDDEN = 16, 32
 STREAMS = {"count": 200, "longest": 200, "lengths": (1, 4, 16, 64)}
-QUICK_STREAMS = {"count": 24, "longest": 32, "lengths": (1, 3, 8)}
+QUICK_STREAMS = {"count": 16, "longest": 32, "lengths": (1, 3, 6)}
 
 
 def weights(rng):

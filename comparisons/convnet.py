@@ -14,7 +14,7 @@ from twograd.compare.training import between, loss_curves
 
 TEST = 1000  # images held out, drawn at random
 BATCH, RATE, MOMENTUM = 32, 0.03, 0.9
-STEPS, QUICK_STEPS = 1000, 150
+STEPS, QUICK_STEPS = 1000, 100
 TRAINED = ("graph", "tape", "jax-jit", "torch")  # the first is what the others are held against
 QUICK_TRAINED = TRAINED[:2]
 

@@ -16,8 +16,8 @@ from twograd.compare.timing import Stopwatch
 from twograd.compare.units import duration, plural, size
 
 FEATURES, HIDDEN, BATCH = 16, 32, 8
-STEPS, QUICK_STEPS = (4, 8, 16, 32), (2, 4, 8)
-LINES, QUICK_LINES = {"count": 30, "longest": 80}, {"count": 4, "longest": 80}
+STEPS, QUICK_STEPS = (4, 8, 16, 32), (2, 8)
+LINES, QUICK_LINES = {"count": 30, "longest": 80}, {"count": 3, "longest": 80}
 CELLS = {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell}
 LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU}
 STEADY = "forward+backward"
