@@ -10,6 +10,7 @@ import pytest
 
 from twograd import cli
 from twograd.compare import commands, runner
+from twograd.compare.results import SCHEMA_VERSION
 
 GOOD = '''"""Is a square a square?"""
 from twograd.compare import Comparison
@@ -126,7 +127,7 @@ def test_json_to_a_file(capsys, good, tmp_path):
     code, out, _ = twograd(capsys, "check", "--only", good, *FAST[:3], "--json", str(tmp_path / "new" / "a.json"))
     assert code == 0
     assert "gradients" in out
-    assert json.loads((tmp_path / "new" / "a.json").read_text())["schema_version"] == 3
+    assert json.loads((tmp_path / "new" / "a.json").read_text())["schema_version"] == SCHEMA_VERSION
 
 
 def test_quiet_says_nothing_on_stderr(capsys, good):
