@@ -28,7 +28,7 @@ from twograd.tape.blame import Fix, ModifiedInPlace
 from twograd.tape.lines import Place, Position, here, place
 from twograd.tape.modes import Watcher, granularity, mode, set_grad_enabled, watched_by
 from twograd.tape.node import AccumulateGrad, Edge, Node
-from twograd.tape.storage import superseded
+from twograd.tape.storage import INFERENCE, NO_GRAD, superseded
 from twograd.tape.tensor import Tensor
 from twograd.tape.views import attached, path_functions, write
 
@@ -551,11 +551,11 @@ def functional(program: Program) -> tuple[list[Any], dict[Key, Any]]:
                     enter(key, out if event.enabled else jax.lax.stop_gradient(out))
             elif isinstance(event, Share):
                 storage, history, path = shown[event.owner]
-                if event.step is None:
+                if event.step is None or event.step[2] in (NO_GRAD, INFERENCE):  # a history that no gradient comes to
                     values[storage][event.tensor] = jax.lax.stop_gradient(values[storage][history])
-                    shown[event.tensor] = storage, event.tensor, path
-                else:
-                    shown[event.tensor] = storage, history, (*path, event.step[:2])
+                    history = event.tensor
+                step = () if event.step is None else (event.step[:2],)
+                shown[event.tensor] = storage, history, (*path, *step)
             else:
                 storage, history, path = shown[event.x]
                 old, value = values[storage][history], read(event.result)
