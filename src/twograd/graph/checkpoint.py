@@ -13,7 +13,8 @@ from jax.tree_util import tree_leaves, tree_structure, tree_unflatten
 
 from twograd import rules
 from twograd._compat import consts_as_inputs, keeps, lasts
-from twograd.graph.split import part_of, split_once
+from twograd.graph.passes.dce import part_of
+from twograd.graph.split import split_once
 from twograd.graph.transform import evaluate, reached
 
 

@@ -19,7 +19,8 @@ from twograd import rules
 from twograd._arguments import zero_gradient
 from twograd._compat import bind_again, new_jaxpr
 from twograd.errors import NotReversible
-from twograd.graph.split import part_of, split_once
+from twograd.graph.passes.dce import part_of
+from twograd.graph.split import split_once
 from twograd.graph.transform import evaluate, reached
 from twograd.rules.shape import zeros
 

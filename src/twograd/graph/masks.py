@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
-from twograd._compat import new_jaxpr
+from twograd.graph.passes.dce import part_of
 from twograd.graph.passes.rewriting import size_of
 from twograd.rules import carries_gradient
 
@@ -62,9 +62,7 @@ def found_again(closed: ClosedJaxpr, residuals: Sequence[Any], num_outs: int) ->
     invars = [var for var in dict.fromkeys((*jaxpr.invars, *results)) if var in given]
     order = {var: i for i, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
     body = sorted(eqns.values(), key=lambda eqn: order[eqn.outvars[0]])
-    info = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
-    part = new_jaxpr(jaxpr, constvars=[], invars=invars, eqns=body, outvars=found, debug_info=info)
-    return FoundAgain(invars, found, jaxpr_as_fun(ClosedJaxpr(part, [])))
+    return FoundAgain(invars, found, jaxpr_as_fun(part_of(closed, invars, body, found)))
 
 
 def _compare_result(made: dict[Var, JaxprEqn], out: Var) -> None:

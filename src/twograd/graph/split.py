@@ -10,14 +10,13 @@ from typing import Any
 import jax
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Literal, Var
 from jax.ref import AbstractRef
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from twograd._compat import new_jaxpr
 from twograd.graph.masks import found_again
 from twograd.graph.passes.cse import cse
-from twograd.graph.passes.dce import dce
 from twograd.graph.passes.report import check_program
 from twograd.graph.references import without_references
 from twograd.graph.transform import backward_pass, forward_pass
@@ -139,12 +138,3 @@ def _recomputing(closed: ClosedJaxpr, wanted: Sequence[bool]) -> Split:
         return backward_pass(closed.jaxpr, applications, cts)
 
     return Split(closed, tuple(range(len(closed.in_avals))), backward)
-
-
-def part_of(
-    closed: ClosedJaxpr, invars: Sequence[Var], eqns: Sequence[JaxprEqn], outvars: Sequence[Any]
-) -> ClosedJaxpr:
-    """Those of the ``eqns`` of ``closed`` that ``outvars`` need, as a program of the ``invars``."""
-    info = closed.jaxpr.debug_info._replace(arg_names=None, result_paths=None)
-    changes = {"invars": list(invars), "eqns": list(eqns), "outvars": list(outvars), "debug_info": info}
-    return dce(ClosedJaxpr(new_jaxpr(closed.jaxpr, **changes), closed.consts))[0]

@@ -1,6 +1,5 @@
 """Values: arrays that may not have been computed yet, as ops that are put off have for results; see ``deferred.py``."""
 
-import threading
 from typing import Any, Protocol
 
 
@@ -25,8 +24,6 @@ class Value:
 
 class Runnable(Protocol):
     """Ops that were put off."""
-
-    lock: threading.RLock
 
     def run(self) -> None:
         """Computes all that is still referred to."""

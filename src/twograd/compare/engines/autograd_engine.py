@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import jax
-import numpy as np
-
-from twograd.compare.engines.protocol import Built, Engine, Ops, Program, Stage
+from twograd.compare.engines.numpy_engine import NumPyEngine
+from twograd.compare.engines.protocol import Built, Ops, Program, Stage
 from twograd.compare.engines.xla import sgd
 
 
-class Autograd(Engine):
+class Autograd(NumPyEngine):
     name = "autograd"
     title = "HIPS autograd"
     about = "A tape over NumPy, whose rules are written in the wrapped NumPy: the ancestor of jax.grad."
@@ -18,15 +16,6 @@ class Autograd(Engine):
     distribution = "autograd"
     install = "twograd[peers]"
     ops = Ops("autograd.numpy", None, "HIPS autograd")
-
-    def unavailable(self) -> str:
-        return super().unavailable() or ("runs on NumPy, and NumPy not on a GPU" if self.device == "gpu" else "")
-
-    def arrays(self, tree: Any) -> Any:
-        return jax.tree.map(np.array, tree)
-
-    def numpy(self, tree: Any) -> Any:
-        return jax.tree.map(np.asarray, tree)
 
     def value_and_grad(self, f: Program) -> Program:
         import autograd

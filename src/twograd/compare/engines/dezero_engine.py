@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from twograd.compare.engines.protocol import Built, Engine, Ops, Program, Stage, expressing
+from twograd.compare.engines.numpy_engine import NumPyEngine
+from twograd.compare.engines.protocol import Built, Ops, Program, Stage, expressing
 from twograd.compare.engines.xla import sgd
 
 
-class Dezero(Engine):
+class Dezero(NumPyEngine):
     name = "dezero"
     title = "DeZero"
     about = "The tape of a textbook, over NumPy; a Python number makes float64 of what it meets, and slower."
@@ -22,15 +23,6 @@ class Dezero(Engine):
     distribution = "dezero"
     install = "twograd[peers]"
     ops = Ops("twograd.compare.engines.dezero_numpy", None, "DeZero")
-
-    def unavailable(self) -> str:
-        return super().unavailable() or ("runs on NumPy, and NumPy not on a GPU" if self.device == "gpu" else "")
-
-    def arrays(self, tree: Any) -> Any:
-        return jax.tree.map(np.array, tree)
-
-    def numpy(self, tree: Any) -> Any:
-        return jax.tree.map(np.asarray, tree)
 
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(params, *batch):

@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
@@ -63,3 +65,12 @@ def dce(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
             new_jaxpr(cleaned.jaxpr, constvars=[var for var, _ in kept]), [value for _, value in kept]
         )
     return cleaned, PassReport("dce", count(closed), count(cleaned), fired, time.perf_counter() - start)
+
+
+def part_of(
+    closed: ClosedJaxpr, invars: Sequence[Var], eqns: Sequence[JaxprEqn], outvars: Sequence[Any]
+) -> ClosedJaxpr:
+    """Those of the ``eqns`` of ``closed`` that ``outvars`` need, as a program of the ``invars``."""
+    info = closed.jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+    changes = {"invars": list(invars), "eqns": list(eqns), "outvars": list(outvars), "debug_info": info}
+    return dce(ClosedJaxpr(new_jaxpr(closed.jaxpr, **changes), closed.consts))[0]
