@@ -396,6 +396,20 @@ def test_fold():
     assert names(closed) == ["mul"]
 
 
+def test_fold_evaluates_what_is_cheap_only_for_a_reader_that_is_folded(monkeypatch):
+    evaluated, bind_again = [], fold.__globals__["bind_again"]
+
+    def counted(eqn, operands):
+        evaluated.append(eqn.primitive.name)
+        return bind_again(eqn, operands)
+
+    monkeypatch.setitem(fold.__globals__, "bind_again", counted)
+    after(fold, lambda x: x + jnp.ones((2, 3)) + lax.iota("float32", 3), X)
+    assert evaluated == []
+    after(fold, lambda x: x + jnp.ones((2, 3)) + lax.iota("float32", 3) ** 2, X)
+    assert evaluated == ["iota", "integer_pow"]
+
+
 def test_fold_leaves_big_arrays_and_new_constants_inside_of_bodies():
     _, report = after(fold, lambda x: x + jnp.sum(jnp.arange(3000.0) * 2.0), X)
     assert not report.fired

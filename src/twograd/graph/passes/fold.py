@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from twograd._compat import bind_again, literal
 from twograd.graph.passes.cse import NOT_A_FUNCTION
@@ -21,7 +21,7 @@ FOR_A_RUN = {*PLACEMENT, unlisted["pure_callback"]}
 """The user's own function on the host, which may raise: in a branch that is never taken, say."""
 
 CHEAP = {lax.broadcast_in_dim_p, lax.iota_p}
-"""Cheaper to compute than to keep: known to the equations that read it, but not made a constant itself."""
+"""Cheaper to compute than to keep: evaluated for the equations that read it, but not made a constant itself."""
 
 
 def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
@@ -35,24 +35,35 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     """
 
     def visitor_of(walk: Walk) -> Visitor:
+        cheap: dict[Atom, JaxprEqn] = {}  # by their results: evaluated once an equation is that reads them
+
         def visit(eqn: JaxprEqn):
             if eqn.effects or eqn.primitive in NOT_A_FUNCTION | FOR_A_RUN or any(bodies(eqn.params)):
                 return None
-            avals = [var.aval for var in eqn.outvars]
-            if not all(map(is_plain, avals)) or size_of(*eqn.outvars) > SMALL:
+            if not all(is_plain(var.aval) for var in eqn.outvars) or size_of(*eqn.outvars) > SMALL:
                 return None
-            operands = [walk.value(atom) for atom in eqn.invars]
-            if any(operand is None for operand in operands):
-                return None
-            with jax.ensure_compile_time_eval():
-                results = bind_again(eqn, operands)
-            if [jax.typeof(result) for result in results] != avals:
+            if not all(
+                walk.value(atom) is not None or (isinstance(atom, Var) and atom in cheap) for atom in eqn.invars
+            ):
                 return None
             if eqn.primitive in CHEAP:
-                walk.known.update(zip(eqn.outvars, results, strict=True))
+                cheap.update(dict.fromkeys(eqn.outvars, eqn))
                 return None
-            atoms = as_atoms(walk, eqn, results)
+            results = evaluated(eqn)
+            atoms = None if results is None else as_atoms(walk, eqn, results)
             return None if atoms is None else (eqn.primitive.name, atoms)
+
+        def evaluated(eqn: JaxprEqn) -> Sequence[Any] | None:
+            """The results, if their types are those that the program says."""
+            for atom in eqn.invars:
+                if walk.value(atom) is None:
+                    results = evaluated(cheap[atom])
+                    if results is None:
+                        return None
+                    walk.known.update(zip(cheap[atom].outvars, results, strict=True))
+            with jax.ensure_compile_time_eval():
+                results = bind_again(eqn, [walk.value(atom) for atom in eqn.invars])
+            return results if [jax.typeof(result) for result in results] == [var.aval for var in eqn.outvars] else None
 
         return visit
 
