@@ -24,6 +24,24 @@ CHEAP = {lax.broadcast_in_dim_p, lax.iota_p}
 """Cheaper to compute than to keep: evaluated for the equations that read it, but not made a constant itself."""
 
 
+def _broadcast_in_dim(x: np.ndarray, *, shape: Any, broadcast_dimensions: Any, sharding: Any) -> np.ndarray:
+    sizes = [1] * len(shape)
+    for dimension, size in zip(broadcast_dimensions, x.shape, strict=True):
+        sizes[dimension] = size
+    return np.broadcast_to(x.reshape(sizes), shape)
+
+
+EXACT: dict[Any, Any] = {
+    lax.add_p: lambda x, y, **_: x + y,
+    lax.sub_p: lambda x, y, **_: x - y,
+    lax.mul_p: lambda x, y, **_: x * y,
+    lax.div_p: lambda x, y, **_: x / y,
+    lax.neg_p: lambda x, **_: -x,
+    lax.broadcast_in_dim_p: _broadcast_in_dim,
+}
+"""IEEE 754 has one answer to each of these: NumPy's is XLA's, and nothing is compiled for it."""
+
+
 def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     """Evaluates the equations whose operands are all known.
 
@@ -61,13 +79,27 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
                     if results is None:
                         return None
                     walk.known.update(zip(cheap[atom].outvars, results, strict=True))
+            operands = [walk.value(atom) for atom in eqn.invars]
+            number = exact(eqn, operands)
             with jax.ensure_compile_time_eval():
-                results = bind_again(eqn, [walk.value(atom) for atom in eqn.invars])
+                results = bind_again(eqn, operands) if number is None else [jax.device_put(number)]
             return results if [jax.typeof(result) for result in results] == [var.aval for var in eqn.outvars] else None
 
         return visit
 
     return rewrite("fold", closed, visitor_of)
+
+
+def exact(eqn: JaxprEqn, operands: Sequence[Any]) -> np.ndarray | None:
+    """The result by :data:`EXACT`, where no number is subnormal (XLA may take it for zero) or infinite."""
+    dtype = aval_of(eqn.outvars[0]).dtype
+    if eqn.primitive not in EXACT or dtype not in (np.float32, np.float64):
+        return None
+    numbers = [np.asarray(operand, dtype) for operand in operands]
+    with np.errstate(all="ignore"):
+        numbers.append(np.asarray(EXACT[eqn.primitive](*numbers, **eqn.params)))
+    usual = (np.isfinite(x) & ((x == 0) | (np.abs(x) >= np.finfo(dtype).tiny)) for x in numbers)
+    return numbers[-1] if all(map(np.all, usual)) else None
 
 
 def as_atoms(walk: Walk, eqn: JaxprEqn, results: Sequence[Any]) -> Sequence[Atom] | None:
