@@ -431,7 +431,7 @@ def test_the_page_stands_alone(tmp_path):
     text = path.read_text(encoding="utf-8")
     assert text == walk.html
     page = Tags(text)
-    assert page.found.count("section") == len(walk)
+    assert page.found.count("article") == len(walk)
     assert len(page.ids) == len(set(page.ids))
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
@@ -442,7 +442,7 @@ def test_the_page_stands_alone(tmp_path):
         assert f'id="step-{step.index + 1}" data-boxes="{op} {node}"' in text
     assert page.found.count("script") == 1
     for step in walk:
-        assert f'<h2 id="heading-{step.index + 1}">{step.label}' in text
+        assert f'<h2 class="name" id="heading-{step.index + 1}">{step.label}' in text
     for equation in walk.linked.equations:
         assert f'data-step="{equation.step + 1}"' in text
     with pytest.raises(ValueError, match=r"a walk is saved as .html, not as .pdf"):

@@ -1,72 +1,98 @@
+// Any number of walks in a page, each an element of class "walk", told by the parts of steps.html.j2: one step at a time.
 (() => {
-  const steps = [...document.querySelectorAll(".step")];
-  const links = [...document.querySelectorAll("#list a")];
-  const equations = [...document.querySelectorAll("#jaxpr li")];
-  const pane = document.getElementById("jaxpr");
-  const boxes = new Map([...document.querySelectorAll("#picture [data-key]")].map((box) => [box.dataset.key, box]));
-  const ways = steps.map((step) => step.dataset.boxes.split(" "));
-  const at = (id) => document.getElementById(id);
-  let current = 0;
+  const moves = { ArrowLeft: (at) => at - 1, ArrowRight: (at) => at + 1, Home: () => 0, End: () => Infinity };
+  const buttons = { first: moves.Home, back: moves.ArrowLeft, next: moves.ArrowRight, last: moves.End };
+  const walks = new Map([...document.querySelectorAll(".walk")].map((root) => [root, walk(root)]));
 
-  const within = (box, item) => {
-    const top = item.offsetTop - box.offsetTop;
-    if (top < box.scrollTop || top + item.offsetHeight > box.scrollTop + box.clientHeight)
-      box.scrollTop = top - box.clientHeight / 3;
-  };
+  function walk(root) {
+    const steps = [...root.querySelectorAll(".step")];
+    const links = [...root.querySelectorAll(".list a")];
+    const equations = [...root.querySelectorAll(".jaxpr li")];
+    const pane = root.querySelector(".jaxpr"), frame = root.querySelector(".graph .scroll");
+    const boxes = new Map([...frame.querySelectorAll("[data-key]")].map((box) => [box.dataset.key, box]));
+    const ways = steps.map((step) => step.dataset.boxes.split(" "));
+    const slider = root.querySelector(".slide input");
+    let current = 0;
 
-  const reveal = (box) => {
-    const frame = at("picture");
-    if (!box || !frame.clientHeight) return;
-    const outer = frame.getBoundingClientRect(), inner = box.getBoundingClientRect();
-    if (inner.top < outer.top || inner.bottom > outer.bottom)
-      frame.scrollTop += inner.top - outer.top - (frame.clientHeight - inner.height) / 2;
-    if (inner.left < outer.left || inner.right > outer.right)
-      frame.scrollLeft += inner.left - outer.left - (frame.clientWidth - inner.width) / 2;
-  };
+    const within = (box, item) => {
+      if (item.offsetTop < box.scrollTop || item.offsetTop + item.offsetHeight > box.scrollTop + box.clientHeight)
+        box.scrollTop = item.offsetTop - box.clientHeight / 3;
+    };
 
-  const show = (index, remember = true) => {
-    current = Math.max(0, Math.min(steps.length - 1, index));
-    steps.forEach((step, i) => step.classList.toggle("shown", i === current));
-    links.forEach((link, i) => i === current ? link.setAttribute("aria-current", "step") : link.removeAttribute("aria-current"));
-    within(at("list"), links[current]);
-    const mine = equations.filter((line) => line.classList.toggle("on", line.dataset.step === String(current + 1)));
-    if (mine.length && pane) within(pane, mine[mine.length - 1]);
-    boxes.forEach((box) => box.classList.remove("here", "walked"));
-    ways.slice(0, current).forEach(([, node]) => boxes.get(node)?.classList.add("walked"));
-    ways[current].forEach((key) => boxes.get(key)?.classList.remove("walked"));
-    ways[current].forEach((key) => boxes.get(key)?.classList.add("here"));
-    reveal(boxes.get(ways[current][1]));
-    at("back").disabled = at("first").disabled = current === 0;
-    at("next").disabled = at("last").disabled = current === steps.length - 1;
-    at("slider").value = current + 1;
-    at("slider").setAttribute("aria-valuetext", links[current].textContent);
-    at("where").textContent = `step ${current + 1} of ${steps.length}`;
-    if (remember) history.replaceState(null, "", `#step-${current + 1}`);
-  };
+    const reveal = (box) => {
+      if (!box || !frame.clientHeight) return;
+      const outer = frame.getBoundingClientRect(), inner = box.getBoundingClientRect();
+      if (inner.top < outer.top || inner.bottom > outer.bottom)
+        frame.scrollTop += inner.top - outer.top - (frame.clientHeight - inner.height) / 2;
+      if (inner.left < outer.left || inner.right > outer.right)
+        frame.scrollLeft += inner.left - outer.left - (frame.clientWidth - inner.width) / 2;
+    };
 
-  const asked = () => Number((location.hash.match(/^#step-(\d+)$/) || [0, 0])[1]) - 1;
-  const moves = { ArrowLeft: () => current - 1, ArrowRight: () => current + 1, Home: () => 0, End: () => steps.length - 1 };
+    const show = (index, remember = true) => {
+      current = Math.max(0, Math.min(steps.length - 1, index));
+      steps.forEach((step, i) => step.classList.toggle("shown", i === current));
+      links.forEach((link, i) => i === current ? link.setAttribute("aria-current", "step") : link.removeAttribute("aria-current"));
+      within(links[current].closest("ol"), links[current]);
+      const mine = equations.filter((line) => line.classList.toggle("on", line.dataset.step === String(current + 1)));
+      if (mine.length) within(pane, mine[mine.length - 1]);
+      boxes.forEach((box) => box.classList.remove("here", "walked"));
+      ways.slice(0, current).forEach(([, node]) => boxes.get(node)?.classList.add("walked"));
+      ways[current].forEach((key) => boxes.get(key)?.classList.remove("walked"));
+      ways[current].forEach((key) => boxes.get(key)?.classList.add("here"));
+      reveal(boxes.get(ways[current][1]));
+      for (const button of root.querySelectorAll("[data-to]")) {
+        const end = "first back".includes(button.dataset.to) ? 0 : steps.length - 1;
+        button.setAttribute("aria-disabled", current === end); // and not "disabled": it would lose the focus
+      }
+      slider.value = current + 1;
+      slider.setAttribute("aria-valuetext", links[current].textContent);
+      root.querySelector("output").textContent = `step ${current + 1} of ${steps.length}`;
+      if (remember) history.replaceState(null, "", "#" + steps[current].id);
+    };
 
-  at("bar").hidden = false;
-  document.documentElement.classList.add("stepping");
-  at("first").onclick = () => show(0);
-  at("back").onclick = () => show(current - 1);
-  at("next").onclick = () => show(current + 1);
-  at("last").onclick = () => show(steps.length - 1);
-  at("slider").oninput = (event) => show(Number(event.target.value) - 1);
+    root.querySelector(".bar").hidden = false;
+    root.classList.add("stepping");
+    show(0, false);
+    slider.addEventListener("input", () => show(Number(slider.value) - 1));
+    root.addEventListener("click", ({ target }) => {
+      const to = target.closest("[data-to]")?.dataset.to, key = target.closest(".graph [data-key]")?.dataset.key;
+      const step = ways.findIndex((keys) => keys.includes(key));
+      if (to) show(buttons[to](current));
+      else if (step >= 0) show(step);
+    });
+    return {
+      move: (to) => show(to(current)),
+      go: (step, remember) => show(steps.indexOf(step), remember),
+    };
+  }
+
+  const asked = (hash) => document.getElementById(hash.slice(1))?.closest(".walk .step");
+
+  function go(step, remember) {
+    const root = step.closest(".walk");
+    root.closest("details")?.setAttribute("open", "");
+    walks.get(root).go(step, remember);
+    return root;
+  }
+
   document.addEventListener("keydown", (event) => {
-    const scrolls = event.target.closest("input, #jaxpr, #picture, pre");
-    if (!(event.key in moves) || scrolls || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+    const found = walks.get(event.target.closest(".walk")), to = moves[event.key];
+    if (!found || !to || event.target.closest("input, .scroll[tabindex], pre")) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    show(moves[event.key]());
+    found.move(to);
   });
   document.addEventListener("click", (event) => {
-    const link = event.target.closest('a[href^="#step-"]');
-    if (!link) return;
+    const link = event.target.closest('a[href^="#"]'), step = link && asked(link.hash);
+    if (!step) return;
     event.preventDefault();
-    show(Number(link.getAttribute("href").slice(6)) - 1);
+    const root = go(step, true);
+    if (root.contains(link)) return;
+    step.querySelector(".name").tabIndex = -1;
+    step.querySelector(".name").focus({ preventScroll: true });
+    root.scrollIntoView();
   });
-  window.addEventListener("hashchange", () => asked() >= 0 && show(asked(), false));
-  show(asked() >= 0 ? asked() : 0, false);
-  window.addEventListener("load", () => window.scrollTo(0, 0)); // one step is shown: there is nothing to scroll to
+  const follow = () => asked(location.hash) && go(asked(location.hash), false);
+  addEventListener("hashchange", () => follow()?.scrollIntoView());
+  follow();
 })();
