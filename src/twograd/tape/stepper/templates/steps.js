@@ -7,8 +7,8 @@
   function walk(root) {
     const steps = [...root.querySelectorAll(".step")];
     const links = [...root.querySelectorAll(".list a")];
-    const equations = [...root.querySelectorAll(".jaxpr li")];
-    const pane = root.querySelector(".jaxpr"), frame = root.querySelector(".graph .scroll");
+    const equations = [...root.querySelectorAll(".equations li")];
+    const pane = root.querySelector(".equations"), frame = root.querySelector(".graph .scroll");
     const boxes = new Map([...frame.querySelectorAll("[data-key]")].map((box) => [box.dataset.key, box]));
     const ways = steps.map((step) => step.dataset.boxes.split(" "));
     const slider = root.querySelector(".slide input");
@@ -53,6 +53,7 @@
     root.querySelector(".bar").hidden = false;
     root.classList.add("stepping");
     show(0, false);
+    root.closest("details")?.addEventListener("toggle", () => show(current, false)); // what was folded has no places
     slider.addEventListener("input", () => show(Number(slider.value) - 1));
     root.addEventListener("click", ({ target }) => {
       const to = target.closest("[data-to]")?.dataset.to, key = target.closest(".graph [data-key]")?.dataset.key;
@@ -92,7 +93,7 @@
     step.querySelector(".name").focus({ preventScroll: true });
     root.scrollIntoView();
   });
-  const follow = () => asked(location.hash) && go(asked(location.hash), false);
-  addEventListener("hashchange", () => follow()?.scrollIntoView());
-  follow();
+  const follow = () => asked(location.hash) && go(asked(location.hash), false).scrollIntoView();
+  addEventListener("hashchange", follow);
+  addEventListener("load", follow); // what an address shows is laid out only then
 })();
