@@ -57,7 +57,9 @@ WALK = Account(
             (
                 Section("queue", "Queue", (("▸ MulBackward0 #2", "1 of 1 arrived", "taken now"),)),
                 Section("saved", "Saved values", empty="This rule needs none."),
-                Section("rules", "Rule", (), (Block("mul with respect to x", "elementwise.py:60", "lambda ct, y: ct"),)),
+                Section(
+                    "rules", "Rule", (), (Block("mul with respect to x", "elementwise.py:60", "lambda ct, y: ct"),)
+                ),
             ),
         ),
         ToldStep(

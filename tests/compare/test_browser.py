@@ -192,8 +192,8 @@ def test_what_belongs_together_is_marked_for_pointer_and_focus(browser, path):
 def test_bars_say_in_text_what_they_show(browser, path):
     browser.open(path, "c-op_chain")
     bars = browser.value(
-        "[...document.querySelectorAll('.line .bars')].map(b => [b.closest('.source').querySelector('.time').innerText, "
-        "...[...b.children].map(e => e.offsetWidth)])"
+        "[...document.querySelectorAll('.line .bars')].map(bar => "
+        "[bar.parentElement.querySelector('.time').innerText, ...[...bar.children].map(part => part.offsetWidth)])"
     )
     assert [text for text, *_ in bars] == ["120 µs", "20.0 µs", ""]
     (whole, own), (small, none), nothing = ([own + back, own] for _, own, back in bars)
@@ -228,8 +228,10 @@ def test_the_walk_is_stepped_through_by_buttons_and_keys(browser, path, width):
         assert browser.value(STEPS) == [step], key
     assert browser.value("document.activeElement.dataset.to") == "next"  # at either end it keeps the focus
     assert browser.value("location.hash") == "#c-op_chain.step-2"
-    assert browser.value("document.querySelector('.walk output').innerText") == "step 2 of 3"
-    browser.value("document.querySelector('[data-key=\"leaf0.grad\"]').dispatchEvent(new Event('click', {bubbles: true}))")
+    assert browser.value("document.querySelector('.walk output').innerText") == "step 2 of 5"
+    browser.value(
+        "document.querySelector('[data-key=\"leaf0.grad\"]').dispatchEvent(new Event('click', {bubbles: true}))"
+    )
     assert browser.value(STEPS) == ["3"]
     browser.value("document.activeElement.blur()")
     browser.key("Home")  # which scrolls, and is not for the walk

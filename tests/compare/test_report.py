@@ -298,11 +298,11 @@ def hostile_walk(count):
     told = Section(HOSTILE, HOSTILE, ((HOSTILE, HOSTILE),), (block, dataclasses.replace(block, step=None)), HOSTILE)
     step = ToldStep(HOSTILE, HOSTILE, "node", (HOSTILE, HOSTILE), (told,))
     box = Node(HOSTILE, (HOSTILE,), f'" {HOSTILE}', (HOSTILE,), -7, HOSTILE, 0, (), HOSTILE, HOSTILE)
-    picture = Picture(HOSTILE, (box,), (Edge(HOSTILE, HOSTILE, HOSTILE, -1),), HOSTILE, ((-1, HOSTILE, HOSTILE),), (HOSTILE,))
-    equation = Equation(-1, HOSTILE, HOSTILE, HOSTILE, -1)
-    return Account(
-        HOSTILE, count, 1, (step,) * count, picture, (HOSTILE,), HOSTILE, (equation,), 9, 1, HOSTILE, True
+    picture = Picture(
+        HOSTILE, (box,), (Edge(HOSTILE, HOSTILE, HOSTILE, -1),), HOSTILE, ((-1, HOSTILE, HOSTILE),), (HOSTILE,)
     )
+    equation = Equation(-1, HOSTILE, HOSTILE, HOSTILE, -1)
+    return Account(HOSTILE, count, 1, (step,) * count, picture, (HOSTILE,), HOSTILE, (equation,), 9, 1, HOSTILE, True)
 
 
 def hostile_results():

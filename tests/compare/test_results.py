@@ -134,7 +134,10 @@ def test_a_walk_is_read_back_as_it_was():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"edges": [["a", "c", "value", 0, False]]}, r"here\.picture: an edge of a picture ends at 'c', which is no node"),
+        (
+            {"edges": [["a", "c", "value", 0, False]]},
+            r"here\.picture: an edge of a picture ends at 'c', which is no node",
+        ),
         ({"edges": [["a", "b"]]}, r"here\.picture\.edges\[0\]: expected 5 values, found 2"),
         ({"edges": [["a", "b", "value", "0", False]]}, r"here\.picture\.edges\[0\]\[3\]: expected int, found '0'"),
         ({"legend": [[0, "1"]]}, r"here\.picture\.legend\[0\]: expected 3 values, found 2"),
@@ -233,7 +236,9 @@ def test_pictures_within_pictures_without_end_are_refused(version):
 
 @pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
 def test_a_version_that_never_was_is_refused(version):
-    with pytest.raises(rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to {rs.SCHEMA_VERSION}"):
+    with pytest.raises(
+        rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to {rs.SCHEMA_VERSION}"
+    ):
         rs.from_json({**rs.to_json(example()), "schema_version": version})
 
 

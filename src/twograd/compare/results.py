@@ -293,7 +293,7 @@ class Trace:
     lines: tuple[Line, ...] = ()
     missing: str = ""
     passes: int = 0
-    walk: Account = Account()
+    walk: Account = field(default_factory=Account)
 
 
 @dataclass
@@ -567,9 +567,7 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
 def _decode_each(expected: Sequence[Any], data: Sequence[Any], where: str) -> list[Any]:
     if len(expected) != len(data):
         raise DamagedResults(f"{where}: expected {len(expected)} values, found {len(data)}.")
-    return [
-        decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(expected, data, strict=True))
-    ]
+    return [decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(expected, data, strict=True))]
 
 
 def _decode_union(alternatives: tuple[Any, ...], data: Any, where: str) -> Any:

@@ -155,8 +155,9 @@ def _lines(
     if any(NOWHERE in column for column in columns):
         texts[NOWHERE] = "(of no line of this file)"
     for number, text in texts.items():
-        found = (_shortened(column.get(number, ())) for column in columns)
-        yield Line(number, text, *found, sizes.get(number, 0), *spent.get(number, ()))
+        nodes, program, derivative = (_shortened(column.get(number, ())) for column in columns)
+        own, back = spent.get(number, (0.0, 0.0))
+        yield Line(number, text, nodes, program, derivative, sizes.get(number, 0), own, back)
 
 
 def _shortened(parts: Sequence[Part]) -> tuple[Part, ...]:

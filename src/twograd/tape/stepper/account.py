@@ -23,6 +23,9 @@ REPEATED = 80
 """Characters of the longest rule that is written at each step that calls it."""
 
 
+NOTHING = Picture("", (), ())
+
+
 @dataclass(frozen=True)
 class ToldStep:
     """A step: what it is called, where it is from, and its sections; ``boxes`` are those of the picture that stand for
@@ -48,7 +51,7 @@ class Account:
     total: int = 0
     bytes_at_first: int = 0
     steps: tuple[ToldStep, ...] = ()
-    picture: Picture = Picture("", (), ())
+    picture: Picture = NOTHING
     inputs: tuple[str, ...] = ()
     outputs: str = ""
     equations: tuple[Equation, ...] = ()

@@ -52,9 +52,7 @@ class Linked:
     unlinked: int
 
 
-def linked(
-    program: graph.Graph, values: Sequence[Any], xs: Sequence[int], ct: Any, steps: Sequence[Step]
-) -> Linked:
+def linked(program: graph.Graph, values: Sequence[Any], xs: Sequence[int], ct: Any, steps: Sequence[Step]) -> Linked:
     """The derivative of ``program``, which has one output, with respect to its inputs ``xs``, joined to ``steps``; the
     ``values`` are those of all its inputs."""
     question = program.question([0], list(xs), None if ct is None else [ct])

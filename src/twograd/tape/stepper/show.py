@@ -73,7 +73,9 @@ def sections(walk: "Stepper", step: Step, most: int = MOST_ROWS) -> Iterator[Sec
         ]
         yield Section("outgoing", "Cotangents handed on", _shortened(outgoing, most))
         freed = [(saved.name, saved.type, f"{saved.nbytes:,} B") for saved in step.freed]
-        yield Section("freed", f"Freed; {step.live_bytes:,} B are still saved", _shortened(freed, most), empty="Nothing.")
+        yield Section(
+            "freed", f"Freed; {step.live_bytes:,} B are still saved", _shortened(freed, most), empty="Nothing."
+        )
     before = walk.steps[step.index - 1].grads if step.index else {}
     grads = [
         (f"{name}.grad", *value(grad, "None"), "" if grad is before.get(name) else "changed")

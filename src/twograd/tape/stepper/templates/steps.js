@@ -46,7 +46,7 @@
       }
       slider.value = current + 1;
       slider.setAttribute("aria-valuetext", links[current].textContent);
-      root.querySelector("output").textContent = `step ${current + 1} of ${steps.length}`;
+      root.querySelector("output").textContent = steps[current].querySelector(".name small").textContent;
       if (remember) history.replaceState(null, "", "#" + steps[current].id);
     };
 
