@@ -212,6 +212,11 @@ def test_trace_joins_lines_nodes_and_equations(tmp_path, capsys, monkeypatch):
         assert own.step == part.step
         emitted = [other for other in parts if other.text.endswith(f".{part.of}")]
         assert {(other.of, other.step) for other in emitted} == {(part.of, part.step)}
+    with monkeypatch.context() as patch:
+        patch.setattr("twograd.compare.trace.timed", lambda closed, _: (list(range(len(closed.jaxpr.eqns))), 1))
+        for line in linked_lines(f, args, path).lines:
+            assert line.program_seconds == sum(int(part.text.partition(" ")[0]) for part in line.program)
+            assert line.derivative_seconds == sum(int(part.text.partition(" ")[0]) for part in line.derivative)
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["trace", str(path)]) == 0
     out = capsys.readouterr().out
@@ -223,7 +228,7 @@ def test_trace_joins_lines_nodes_and_equations(tmp_path, capsys, monkeypatch):
     assert "Times are of a line's equations, each by itself" in out
 
 
-def test_the_clock_is_held_to_each_equation_and_effects_do_not_happen_again():
+def test_the_clock_is_held_to_each_equation_and_effects_do_not_happen_again(monkeypatch):
     def slow(x):
         time.sleep(0.02)
         return x
@@ -233,7 +238,10 @@ def test_the_clock_is_held_to_each_equation_and_effects_do_not_happen_again():
 
     x = np.ones(3, np.float32)
     closed = jax.make_jaxpr(program)(x)
+    waited = []
+    monkeypatch.setattr(jax, "block_until_ready", lambda results: waited.append(results) or results)
     seconds, passes = timed(closed, [x])
+    assert len(waited) == (1 + passes) * len(closed.jaxpr.eqns)  # at each equation, in each pass, and in the first
     slowest = max(range(len(seconds)), key=seconds.__getitem__)
     assert closed.jaxpr.eqns[slowest].primitive.name == "pure_callback"
     assert seconds[slowest] >= 0.02
