@@ -7,8 +7,11 @@ import shutil
 import subprocess
 
 import example_results as example
+import numpy as np
 import pytest
 
+import twograd.numpy as tnp
+from twograd import tape
 from twograd.compare import report
 from twograd.pictures import style
 
@@ -254,6 +257,25 @@ def test_a_node_leads_to_its_step_and_back_and_forth(browser, path):
     assert (browser.value(SHOWN), browser.value(STEPS)) == (["c-op_chain"], ["3"])
     go(browser, "method")
     assert browser.value(SHOWN) == ["method"]
+    assert browser.troubles == []
+
+
+def test_the_page_of_a_walk_is_stepped_through_wherever_the_focus_is(browser, tmp_path):
+    def f(x, w):
+        return tnp.sum(tnp.tanh(x @ w) ** 2)
+
+    page = tape.step(f, np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)).save(tmp_path / "walk.html")
+    browser.open(page)
+    shown = "[...document.querySelectorAll('.step')].filter(s => s.offsetHeight).map(s => s.id)"
+    for key, step in ((None, 1), ("ArrowRight", 2), ("End", 6), ("ArrowLeft", 5), ("Home", 1)):
+        if key:
+            browser.key(key)
+        assert browser.value(shown) == [f"step-{step}"], key
+    browser.value("document.querySelector('.equations a[href=\"#step-3\"]').click()")
+    assert browser.value(shown) == ["step-3"]
+    browser.open(page, "step-4", 400)
+    assert browser.value(shown) == ["step-4"]
+    assert browser.value("document.documentElement.scrollWidth") <= 400
     assert browser.troubles == []
 
 

@@ -200,6 +200,20 @@ def test_each_line_says_what_it_costs(page):
     assert re.search(r"graph takes [\d.]+ µs for all of them", note)
 
 
+def test_what_was_not_timed_and_not_walked_is_shown_without_both():
+    texts = [part.text for line in example.TRACE.lines for part in line.nodes]
+    lines = (rs.Line(5, "y = tanh(x)", tuple(map(rs.Part, texts)), (), ()),)  # as of a file of schema 2
+    comparison = rs.ComparisonResult("a", "", "", example.SOURCE, trace=rs.Trace("n=3", lines=lines))
+    results = rs.Results(rs.Settings(), comparisons=[comparison])
+    html = report.html(results, report.draw(results))
+    page = Page(html)
+    assert all(text in html for text in texts)
+    assert [text for _, text in page.all("pre", class_="source")] == ["5 y = tanh(x)"]
+    assert not page.all("article")
+    assert not any(text.startswith("Times:") or "step of the walk" in text for _, text in page.all("p"))
+    assert "#a-walk" not in html
+
+
 def test_nodes_and_equations_know_what_they_belong_with_and_lead_to_their_steps(page):
     items = [(attrs["data-of"], text) for attrs, text in page.all("li") if "data-of" in attrs]
     together = [text for of, text in items if of == "1"]
