@@ -112,7 +112,7 @@ TRACE = rs.Trace(
                 rs.Part("MatmulBackward0 #0: saved x f32[8,8], w f32[8,8]", 0, 3),  # a step that is not told
                 rs.Part("TanhBackward0 #1: saved result f32[8,8]", 1, 1),
             ),
-            (rs.Part("0 c:f32[8,8] = dot_general[...] a b", 0, 3), rs.Part("1 d:f32[8,8] = tanh c", 1, 1)),
+            (rs.Part("0 c:f32[8,8] = dot_general[...] a b", 0, 3), rs.Part("1 d:f32[8,8] = tanh c", 1, 1, 12.5e-6)),
             tuple(rs.Part(f"{n} v{n}:f32[8,8] = mul " + "d " * n + "  <- tanh.1", 1, 1) for n in range(3, 15)),
             768,
             30e-6,

@@ -220,7 +220,7 @@ def test_nodes_and_equations_know_what_they_belong_with_and_lead_to_their_steps(
     items = [(attrs["data-of"], text) for attrs, text in page.all("li") if "data-of" in attrs]
     together = [text for of, text in items if of == "1"]
     assert together[0] == "TanhBackward0 #1: saved result f32[8,8] of equation 1"
-    assert together[1] == "1 d:f32[8,8] = tanh c"
+    assert together[1] == "1 d:f32[8,8] = tanh c 12.5 µs"
     assert len(together) == 14
     links = {text: attrs["href"] for attrs, text in page.all("a") if ".step-" in attrs["href"]}
     assert links["2 e:f32[8,8] = mul d d"] == "#c-op_chain.step-1"

@@ -152,9 +152,10 @@ def test_a_picture_that_cannot_be_drawn_is_refused(changes, message):
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
 def test_a_lines_time_that_no_clock_shows_is_refused(seconds):
-    data = rs.encode(rs.Line(1, "", (), (), ())) | {"derivative_seconds": rs.encode(seconds)}
-    with pytest.raises(rs.DamagedResults, match="a time that is negative or no finite number"):
-        rs.decode(rs.Line, data, "here")
+    line = rs.Line(1, "", (), (), ())
+    for whole, field in ((line, "program_seconds"), (line, "derivative_seconds"), (rs.Part(""), "seconds")):
+        with pytest.raises(rs.DamagedResults, match="a time that is negative or no finite number"):
+            rs.decode(type(whole), rs.encode(whole) | {field: rs.encode(seconds)}, "here")
 
 
 def mutate(change):

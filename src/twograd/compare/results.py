@@ -245,11 +245,16 @@ Finding = Table | Curves | Winners | Observation | Listing
 @dataclass(frozen=True)
 class Part:
     """A node or an equation that a line became. ``of`` is the number of the program's equation that it is, was
-    recorded for, or was emitted for; ``step`` that of the walk's step at which its rule is called, both from 0."""
+    recorded for, or was emitted for; ``step`` that of the walk's step at which its rule is called, both from 0.
+    ``seconds`` are an equation's, evaluated by itself."""
 
     text: str
     of: int | None = None
     step: int | None = None
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_times(self.seconds)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def linked_lines(f: Callable[..., Any], args: Sequence[Any], path: Path) -> Trac
     for equation in walk.linked.equations:
         own, number = equation.source is None, _number(equation.line, path)
         of = equation.index if own else walk.linked.forward.get(-1 if equation.step is None else equation.step)
-        part = Part(_equation_text(equation), of, equation.step)
+        part = Part(_equation_text(equation), of, equation.step, times[equation.index])
         (program if own else derivative).setdefault(number, []).append(part)
         spent.setdefault(number, [0.0, 0.0])[not own] += times[equation.index]
     sizes = {number: sum(arrays.values()) for number, arrays in kept.items()}
