@@ -100,7 +100,8 @@ class emitting:
 
     What is traced inside gets the traceback of ``eqn`` (so an error, a profile or a printed derivative names the
     user's own line) and its name stack, extended by ``scope`` where one is given. It is also how a replayed equation
-    keeps its ``jax.default_matmul_precision`` and similar settings (``eqn.ctx``).
+    keeps its ``jax.default_matmul_precision`` and similar settings (``eqn.ctx``). Where these are in force already they
+    are not entered again: to JAX that would be another context, for which it compiles everything anew.
     """
 
     __slots__ = ("_ctx", "_eqn", "_scope", "_user_context")
@@ -115,11 +116,13 @@ class emitting:
             names = names.extend(self._scope)
         self._user_context = _source_info_util.user_context(info.traceback, name_stack=names)
         self._user_context.__enter__()
-        self._ctx = self._eqn.ctx.manager
-        self._ctx.__enter__()
+        self._ctx = None if self._eqn.ctx is _core.JaxprEqnContext() else self._eqn.ctx.manager
+        if self._ctx is not None:
+            self._ctx.__enter__()
 
     def __exit__(self, *exc_info: Any) -> None:
-        self._ctx.__exit__(*exc_info)
+        if self._ctx is not None:
+            self._ctx.__exit__(*exc_info)
         self._user_context.__exit__(*exc_info)
 
 

@@ -3,6 +3,10 @@
 import numpy as np
 
 from twograd.compare import results as rs
+from twograd.pictures import Edge, Node, Picture
+from twograd.tape.stepper.account import Account, ToldStep
+from twograd.tape.stepper.linked import Equation
+from twograd.tape.stepper.show import Block, Section
 
 ENGINES = [
     rs.EngineInfo("tape", "twograd.tape, one node per op", "dynamic", "twograd", "0.1.0", True),
@@ -40,6 +44,61 @@ def loss(ops, x):
 comparison = Comparison(inputs=inputs, loss=loss)
 """
 
+WALK = Account(
+    "size=8, depth=2",
+    5,
+    768,
+    (
+        ToldStep(
+            "MulBackward0 #2",
+            "of mul at op_chain.py:6 (loss)",
+            "node",
+            ("op2", "node2"),
+            (
+                Section("queue", "Queue", (("▸ MulBackward0 #2", "1 of 1 arrived", "taken now"),)),
+                Section("saved", "Saved values", empty="This rule needs none."),
+                Section(
+                    "rules", "Rule", (), (Block("mul with respect to x", "elementwise.py:60", "lambda ct, y: ct"),)
+                ),
+            ),
+        ),
+        ToldStep(
+            "TanhBackward0 #1",
+            "of tanh at op_chain.py:5 (loss)",
+            "node",
+            ("op1", "node1"),
+            (
+                Section("outgoing", "Cotangents handed on", (("to MatmulBackward0 #0", "f32[8,8]", "[1 … 2]"),)),
+                Section("rules", "Rule", (), (Block("tanh with respect to x", "elementwise.py:9", "", 0),)),
+            ),
+        ),
+        ToldStep("AccumulateGrad of w", "the end of the graph at the leaf w", "leaf", ("leaf0", "leaf0.grad"), ()),
+    ),
+    Picture(
+        "graph of output",
+        (
+            Node("leaf0", ("w",), "leaf", ("f32[8,8]",)),
+            Node("op1", ("tanh",), "forward"),
+            Node("op2", ("mul",), "forward"),
+            Node("leaf0.grad", ("AccumulateGrad",), "backward", lane=2),
+            Node("node1", ("TanhBackward0",), "backward", tag="#1", lane=2),
+            Node("node2", ("MulBackward0",), "backward", tag="#2", lane=2),
+        ),
+        (Edge("leaf0", "op1"), Edge("op1", "op2"), Edge("node2", "node1", "cotangent", up=True)),
+        "2 ops, 1 leaf",
+        (),
+        ("forward", "saved", "backward"),
+    ),
+    ("a:f32[8,8]  x", "b:f32[8,8]  w"),
+    "f, g",
+    (
+        Equation(1, "d:f32[8,8] = tanh c", None, None, 1),
+        Equation(2, "e:f32[8,8] = mul d d", None, None, 0),
+        *(Equation(n, f"v{n}:f32[8,8] = mul d d", "tanh.1", None, 1) for n in range(3, 15)),
+    ),
+    16,
+)
+
 TRACE = rs.Trace(
     "size=8, depth=2",
     ("a:f32[8,8]  x", "b:f32[8,8]  w"),
@@ -49,20 +108,29 @@ TRACE = rs.Trace(
         rs.Line(
             5,
             "    y = ops.np.tanh(x @ w)",
-            ("MatmulBackward0 #1: saved x f32[8,8], w f32[8,8]", "TanhBackward0 #2: saved result f32[8,8]"),
-            ("0 c:f32[8,8] = dot_general[...] a b", "1 d:f32[8,8] = tanh c"),
-            tuple(f"{n} v{n}:f32[8,8] = mul " + "d " * n + "  <- tanh.1" for n in range(3, 15)),
+            (
+                rs.Part("MatmulBackward0 #0: saved x f32[8,8], w f32[8,8]", 0, 3),  # a step that is not told
+                rs.Part("TanhBackward0 #1: saved result f32[8,8]", 1, 1),
+            ),
+            (rs.Part("0 c:f32[8,8] = dot_general[...] a b", 0, 3), rs.Part("1 d:f32[8,8] = tanh c", 1, 1, 12.5e-6)),
+            tuple(rs.Part(f"{n} v{n}:f32[8,8] = mul " + "d " * n + "  <- tanh.1", 1, 1) for n in range(3, 15)),
             768,
+            30e-6,
+            90e-6,
         ),
         rs.Line(
             6,
             "    return ops.np.sum(y * y)" + "  # a remark that goes on" * 5,
-            ("MulBackward0 #3",),
-            ("2 e:f32[8,8] = mul d d",),
+            (rs.Part("MulBackward0 #2", 2, 0),),
+            (rs.Part("2 e:f32[8,8] = mul d d", 2, 0),),
             (),
+            0,
+            20e-6,
         ),
-        rs.Line(0, "(of no line of this file)", (), (), ("15 f:f32[] = convert_element_type e",)),
+        rs.Line(0, "(of no line of this file)", (), (), (rs.Part("15 f:f32[] = convert_element_type e"),)),
     ),
+    passes=15,
+    walk=WALK,
 )
 
 FAMILY = {info.name: info.rules for info in ENGINES}

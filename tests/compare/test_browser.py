@@ -7,8 +7,11 @@ import shutil
 import subprocess
 
 import example_results as example
+import numpy as np
 import pytest
 
+import twograd.numpy as tnp
+from twograd import tape
 from twograd.compare import report
 from twograd.pictures import style
 
@@ -170,6 +173,124 @@ def test_the_line_in_focus_shows_what_became_of_it(browser, path, width):
         assert browser.value(visible) == ["Line 6"]
 
 
+def test_what_belongs_together_is_marked_for_pointer_and_focus(browser, path):
+    browser.open(path, "c-op_chain")
+    marked = "[...document.querySelectorAll('.made .same')].map(e => e.dataset.of)"
+    assert browser.value(marked) == []
+    browser.value("document.querySelector('.source[tabindex]').focus()")
+    browser.value("document.querySelectorAll('.made [data-of=\"1\"] a')[1].focus()")
+    assert browser.value(marked) == ["1"] * 14
+    assert browser.value("document.querySelectorAll('.made .same')[0].checkVisibility()")
+    x, y = browser.value(
+        "(r => [r.x + 5, r.y + 5])(document.querySelector('.made [data-of=\"0\"]').getBoundingClientRect())"
+    )
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert browser.value(marked) == ["0", "0"]
+    browser.value("document.activeElement.blur()")
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    assert browser.value(marked) == []
+    assert browser.troubles == []
+
+
+def test_bars_say_in_text_what_they_show(browser, path):
+    browser.open(path, "c-op_chain")
+    bars = browser.value(
+        "[...document.querySelectorAll('.line .bars')].map(bar => "
+        "[bar.parentElement.querySelector('.time').innerText, ...[...bar.children].map(part => part.offsetWidth)])"
+    )
+    assert [text for text, *_ in bars] == ["120 µs", "20.0 µs", ""]
+    (whole, own), (small, none), nothing = ([own + back, own] for _, own, back in bars)
+    assert own / whole == pytest.approx(1 / 4, abs=0.02)
+    assert small / whole == pytest.approx(1 / 6, abs=0.02)
+    assert (none, *nothing) == (small, 0, 0)
+
+
+# --- the walk ---------------------------------------------------------------------------------------------------------
+
+STEPS = """[...document.querySelectorAll('.step')].filter(s => s.offsetHeight && s.checkVisibility())
+  .map(s => s.id.split('.step-')[1])"""
+
+HERE = "[...document.querySelectorAll('.graph .here')].map(box => box.dataset.key)"
+
+
+@pytest.mark.parametrize("width", [400, 1366])
+def test_the_walk_is_stepped_through_by_buttons_and_keys(browser, path, width):
+    browser.open(path, "c-op_chain", width)
+    assert browser.value(STEPS) == []
+    browser.value("document.querySelector('.folded summary').click()")
+    assert browser.value(STEPS) == ["1"]
+    assert browser.value(HERE) == ["op2", "node2"]
+    browser.value("document.querySelector('[data-to=next]').focus()")
+    browser.value("document.activeElement.click()")
+    assert browser.value(STEPS) == ["2"]
+    assert browser.value("[...document.querySelectorAll('.equations .on .number')].map(e => Number(e.innerText))") == [
+        1, *range(3, 15),
+    ]  # fmt: skip
+    for key, step in (("ArrowRight", "3"), ("ArrowRight", "3"), ("Home", "1"), ("End", "3"), ("ArrowLeft", "2")):
+        browser.key(key)
+        assert browser.value(STEPS) == [step], key
+    assert browser.value("document.activeElement.dataset.to") == "next"  # at either end it keeps the focus
+    assert browser.value("location.hash") == "#c-op_chain.step-2"
+    assert browser.value("document.querySelector('.walk output').innerText") == "step 2 of 5"
+    browser.value(
+        "document.querySelector('[data-key=\"leaf0.grad\"]').dispatchEvent(new Event('click', {bubbles: true}))"
+    )
+    assert browser.value(STEPS) == ["3"]
+    browser.value("document.activeElement.blur()")
+    browser.key("Home")  # which scrolls, and is not for the walk
+    assert browser.value(STEPS) == ["3"]
+    assert browser.value(SHOWN) == ["c-op_chain"]
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    assert browser.troubles == []
+
+
+def test_a_node_leads_to_its_step_and_back_and_forth(browser, path):
+    browser.open(path, "c-op_chain")
+    browser.value("document.querySelector('.source[tabindex]').focus()")
+    browser.value("document.querySelector('.made a[href$=step-2]').click()")
+    assert browser.value(STEPS) == ["2"]
+    assert browser.value("document.activeElement.innerText").startswith("TanhBackward0 #1")
+    assert browser.value("(y => 0 <= y && y < innerHeight)(document.activeElement.getBoundingClientRect().y)")
+    browser.value("document.querySelector('.step.shown .rule a').click()")
+    assert browser.value(STEPS) == ["1"]
+    browser.open(path, "c-op_chain.step-3")
+    assert (browser.value(SHOWN), browser.value(STEPS)) == (["c-op_chain"], ["3"])
+    go(browser, "method")
+    assert browser.value(SHOWN) == ["method"]
+    assert browser.troubles == []
+
+
+def test_the_page_of_a_walk_is_stepped_through_wherever_the_focus_is(browser, tmp_path):
+    def f(x, w):
+        return tnp.sum(tnp.tanh(x @ w) ** 2)
+
+    page = tape.step(f, np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)).save(tmp_path / "walk.html")
+    browser.open(page)
+    shown = "[...document.querySelectorAll('.step')].filter(s => s.offsetHeight).map(s => s.id)"
+    for key, step in ((None, 1), ("ArrowRight", 2), ("End", 6), ("ArrowLeft", 5), ("Home", 1)):
+        if key:
+            browser.key(key)
+        assert browser.value(shown) == [f"step-{step}"], key
+    browser.value("document.querySelector('.equations a[href=\"#step-3\"]').click()")
+    assert browser.value(shown) == ["step-3"]
+    browser.open(page, "step-4", 400)
+    assert browser.value(shown) == ["step-4"]
+    assert browser.value("document.documentElement.scrollWidth") <= 400
+    assert browser.troubles == []
+
+
+def test_without_scripts_all_steps_stand_in_their_fold(browser, path):
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(path, "c-op_chain")
+        assert browser.value(STEPS) == []
+        browser.value("document.querySelector('.folded').open = true")
+        assert browser.value(STEPS) == ["1", "2", "3"]
+        assert not browser.value("document.querySelector('.walk .bar').checkVisibility()")
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
 TEXTS = """[...new Set([...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&
   [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && !e.closest('svg, script')).map(e => {
   let under = e;
@@ -182,6 +303,7 @@ TEXTS = """[...new Set([...document.querySelectorAll('body *')].filter(e => e.ch
 def test_all_text_has_enough_contrast(browser, path, scheme):
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.open(path, "all")
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
     found = browser.value(TEXTS)
     assert len(found) > 5
     for pair in found:
@@ -200,5 +322,8 @@ def test_on_paper_every_page_is_there(browser, path):
     try:
         assert len(browser.value(SHOWN)) == len(PAGES) - 1
         assert browser.value("[...document.querySelectorAll('.made')].every(m => m.offsetHeight > 0)")
+        assert browser.value(STEPS) == []
+        browser.value("document.querySelector('.folded').open = true")  # whoever has opened it wants it on paper
+        assert browser.value(STEPS) == ["1", "2", "3"]
     finally:
         browser.call("Emulation.setEmulatedMedia", media="")

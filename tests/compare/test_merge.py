@@ -1,6 +1,7 @@
 """Runs on several devices as one report: the device is an axis, and nothing is lost."""
 
 import copy
+import dataclasses
 from types import SimpleNamespace
 
 import example_results as example
@@ -36,7 +37,8 @@ def test_the_device_is_an_axis_of_every_case(runs):
     assert (found.started, found.finished) == (runs[0].started, runs[1].finished)
     assert [info.name for info in found.engines] == [info.name for info in runs[0].engines]
     assert chain.seconds == 2 * runs[0].comparisons[0].seconds
-    assert chain.trace == example.TRACE
+    assert chain.trace == dataclasses.replace(example.TRACE, name="device=cpu, size=8, depth=2")
+    assert "`graph` takes" in sentences.line_times(chain)  # on that device, at that case
 
 
 def test_a_sentence_tells_how_long_each_engine_takes_on_one_device_over_the_other(runs):

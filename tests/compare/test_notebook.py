@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+import time
 import types
 
 import jax
@@ -19,7 +20,7 @@ from twograd.compare.commands import TEMPLATE
 from twograd.compare.engines import ENGINES, create
 from twograd.compare.engines.tape_engines import recordable
 from twograd.compare.runner import run_case
-from twograd.compare.trace import linked_lines
+from twograd.compare.trace import linked_lines, timed
 
 ARGS = {"w": np.ones((3, 2), np.float32)}, np.ones((4, 3), np.float32)
 
@@ -196,17 +197,66 @@ def test_trace_joins_lines_nodes_and_equations(tmp_path, capsys, monkeypatch):
     found = linked_lines(f, args, path)
     exp, total = found.lines
     assert (exp.number, exp.source.strip()) == (5, "y = jnp.exp(scale * x)")
-    assert [node.partition(" ")[0] for node in exp.nodes] == ["MulBackward0", "ExpBackward0"]
-    assert total.nodes == ("ReduceSumBackward0 #2",)
+    assert [node.text.partition(" ")[0] for node in exp.nodes] == ["MulBackward0", "ExpBackward0"]
+    assert [node.text for node in total.nodes] == ["ReduceSumBackward0 #2"]
     g = graph.trace(f, *args).gradients(0, [0])
-    equations = [text for line in found.lines for text in (*line.program, *line.derivative)]
+    parts = [part for line in found.lines for part in (*line.program, *line.derivative)]
+    equations = [part.text for part in parts]
     assert sorted(int(text.partition(" ")[0]) for text in equations) == list(range(len(g.jaxpr.eqns)))
-    assert [text.partition("<- ")[2].partition(".")[0] for text in exp.derivative] == ["exp", "mul"]
+    assert [part.text.partition("<- ")[2].partition(".")[0] for part in exp.derivative] == ["exp", "mul"]
+    steps = found.walk.steps
+    for part in (*exp.nodes, *total.nodes):
+        assert part.text.startswith(steps[part.step].label)
+        (own,) = (other for other in parts if "<- " not in other.text and other.of == part.of)
+        assert own.text.startswith(f"{part.of} ")
+        assert own.step == part.step
+        emitted = [other for other in parts if other.text.endswith(f".{part.of}")]
+        assert {(other.of, other.step) for other in emitted} == {(part.of, part.step)}
+    with monkeypatch.context() as patch:
+        patch.setattr("twograd.compare.trace.timed", lambda closed, _: (list(range(len(closed.jaxpr.eqns))), 1))
+        for line in linked_lines(f, args, path).lines:
+            assert line.program_seconds == sum(int(part.text.partition(" ")[0]) for part in line.program)
+            assert line.derivative_seconds == sum(int(part.text.partition(" ")[0]) for part in line.derivative)
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["trace", str(path)]) == 0
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if "ReduceSumBackward0" in line]
     assert re.search(r"ReduceSumBackward0 #2 +2 \w:f32\[\] = reduce_sum\[axes=\(0,\)\] \w", line)
+    costs = [line for line in out.splitlines() if "in the program" in line]
+    assert len(costs) == 2
+    assert re.search(r"━+ +[\d.]+ [mµ]s in the program, [\d.]+ [mµ]s in its derivative, \d+ B kept", costs[0])
+    assert "Times are of a line's equations, each by itself" in out
+
+
+def test_the_clock_is_held_to_each_equation_and_effects_do_not_happen_again(monkeypatch):
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    def program(x):
+        return jnp.sum(jnp.sin(jax.pure_callback(slow, jax.ShapeDtypeStruct(x.shape, x.dtype), x)))
+
+    x = np.ones(3, np.float32)
+    closed = jax.make_jaxpr(program)(x)
+    waited = []
+    monkeypatch.setattr(jax, "block_until_ready", lambda results: waited.append(results) or results)
+    seconds, passes = timed(closed, [x])
+    assert len(waited) == (1 + passes) * len(closed.jaxpr.eqns)  # at each equation, in each pass, and in the first
+    slowest = max(range(len(seconds)), key=seconds.__getitem__)
+    assert closed.jaxpr.eqns[slowest].primitive.name == "pure_callback"
+    assert seconds[slowest] >= 0.02
+    assert 1 <= passes <= 15
+
+    said = []
+
+    def speaking(x):
+        jax.debug.callback(said.append, x[0])
+        return jnp.sum(x * x)
+
+    closed = jax.make_jaxpr(speaking)(x)
+    assert timed(closed, [x]) == ([0.0] * len(closed.jaxpr.eqns), 0)
+    jax.effects_barrier()
+    assert said == []
 
 
 def test_trace_of_a_comparison_in_float64_and_of_what_has_no_program(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -17,7 +18,10 @@ import pytest
 from twograd import graph
 from twograd.compare import report
 from twograd.compare import results as rs
-from twograd.pictures import style
+from twograd.pictures import Edge, Node, Picture, style
+from twograd.tape.stepper.account import Account, ToldStep
+from twograd.tape.stepper.linked import Equation
+from twograd.tape.stepper.show import Block, Section
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
@@ -160,14 +164,17 @@ def test_headings_form_an_outline(page):
 
 def test_the_page_can_be_read_by_ear(page):
     assert page.all("html")[0][0]["lang"] == "en"
-    assert len(page.all("caption")) == len(page.all("table")) > 10
+    assert len(page.all("caption")) == len(page.all("table", **{"aria-label": None})) > 10
+    assert len(page.all("table")) == len(page.all("caption")) + 2  # of the walk, by the title of their section
     assert all(attrs.get("scope") in ("col", "row") for attrs, _ in page.all("th"))
-    drawings = page.all("svg")
+    drawings = page.all("svg", class_="chart")
     assert len(drawings) == 10
+    (walk,) = page.all("svg", class_="twograd-picture")
+    drawings.append(walk)
     assert all(attrs["role"] == "img" for attrs, _ in drawings)
     assert len(page.all("desc")) == len(drawings)
     assert all(text for _, text in page.all("desc"))
-    assert len(page.all("figcaption")) == len(drawings)
+    assert len(page.all("figcaption")) == len(drawings) - 1  # the walk's picture has its summary
 
 
 def test_each_line_is_followed_by_what_became_of_it(page):
@@ -178,7 +185,64 @@ def test_each_line_is_followed_by_what_became_of_it(page):
         assert " ".join(line.source.split()) in source or not line.number
         assert attrs["aria-label"] == (f"Line {line.number}" if line.number else "Elsewhere")
         for found in (*line.nodes, *line.program, *line.derivative):
-            assert " ".join(found.split()) in text
+            assert " ".join(found.text.split()) in text
+
+
+def test_each_line_says_what_it_costs(page):
+    first, second = (text for _, text in page.all("pre", class_="source") if "µs" in text)
+    assert first.endswith("768 B 120 µs")
+    assert second.endswith("goes on 20.0 µs")
+    text = " ".join(text for _, text in page.all("p", class_="spent"))
+    assert "30.0 µs in the program, 90.0 µs in its derivative" in text
+    assert "20.0 µs in the program, nothing in its derivative" in text
+    bars = [attrs["style"] for _, attrs in page.elements if "style" in attrs and attrs.get("class") in ("own", "back")]
+    assert bars[:4] == ["width: 25.00%", "width: 75.00%", "width: 16.67%", "width: 0.00%"]
+    (note,) = (text for _, text in page.all("p") if text.startswith("Times: each equation by itself"))
+    assert "the medians of 15 passes add up to 140 µs" in note
+    assert re.search(r"graph takes [\d.]+ µs for all of them", note)
+
+
+def test_what_was_not_timed_and_not_walked_is_shown_without_both():
+    texts = [part.text for line in example.TRACE.lines for part in line.nodes]
+    lines = (rs.Line(5, "y = tanh(x)", tuple(map(rs.Part, texts)), (), ()),)  # as of a file of schema 2
+    comparison = rs.ComparisonResult("a", "", "", example.SOURCE, trace=rs.Trace("n=3", lines=lines))
+    results = rs.Results(rs.Settings(), comparisons=[comparison])
+    html = report.html(results, report.draw(results))
+    page = Page(html)
+    assert all(text in html for text in texts)
+    assert [text for _, text in page.all("pre", class_="source")] == ["5 y = tanh(x)"]
+    assert not page.all("article")
+    assert not any(text.startswith("Times:") or "step of the walk" in text for _, text in page.all("p"))
+    assert "#a-walk" not in html
+
+
+def test_nodes_and_equations_know_what_they_belong_with_and_lead_to_their_steps(page):
+    items = [(attrs["data-of"], text) for attrs, text in page.all("li") if "data-of" in attrs]
+    together = [text for of, text in items if of == "1"]
+    assert together[0] == "TanhBackward0 #1: saved result f32[8,8] of equation 1"
+    assert together[1] == "1 d:f32[8,8] = tanh c 12.5 µs"
+    assert len(together) == 14
+    links = {text: attrs["href"] for attrs, text in page.all("a") if ".step-" in attrs["href"]}
+    assert links["2 e:f32[8,8] = mul d d"] == "#c-op_chain.step-1"
+    assert links["1 d:f32[8,8] = tanh c"] == "#c-op_chain.step-2"
+    assert not any("MatmulBackward0" in text for text in links)  # its step is not told
+
+
+def test_the_walk_stands_there_step_by_step_beside_its_picture(page):
+    steps = page.all("article", class_="step")
+    assert [attrs["id"] for attrs, _ in steps] == [f"c-op_chain.step-{n}" for n in (1, 2, 3)]
+    for (_, text), step in zip(steps, example.WALK.steps, strict=True):
+        assert text.startswith(f"{step.label} step ")
+        for section in step.sections:
+            assert all(cell in text for row in section.rows for cell in row)
+    assert "as at step 1" in steps[1][1]
+    assert any("The first 3 are on this page, with the equations" in text for _, text in page.all("p"))
+    (picture,) = page.all("svg", class_="twograd-picture")
+    assert "MulBackward0" in picture[1]
+    boxes = {attrs["data-key"] for _, attrs in page.elements if "data-key" in attrs}
+    assert {box for step in example.WALK.steps for box in step.boxes} <= boxes
+    equations = [text for attrs, text in page.all("li") if attrs.get("class") in ("program", "derivative")]
+    assert len(equations) == len(example.WALK.equations)
 
 
 def test_a_program_that_could_not_be_walked_is_shown_with_the_reason():
@@ -215,7 +279,7 @@ def test_each_comparison_has_its_question_program_checks_stages_and_graphs(page,
     ]  # fmt: skip
     assert any("What does one op cost" in text for _, text in page.all("p", class_="question"))
     listings = [text for _, text in page.all("pre")]
-    assert "5 y = ops.np.tanh(x @ w) 768 B" in " | ".join(listings)
+    assert "5 y = ops.np.tanh(x @ w) 768 B 120 µs" in " | ".join(listings)
     assert any(text.startswith("{ lambda ; v0:f32[8,8]. let") for text in listings)
     captions = [text for _, text in page.all("caption")]
     assert "Gradients against the witnesses that decide, worst of all cases" in captions
@@ -245,6 +309,18 @@ HOSTILE = (
 )
 
 
+def hostile_walk(count):
+    block = Block(HOSTILE, HOSTILE, HOSTILE, -1)
+    told = Section(HOSTILE, HOSTILE, ((HOSTILE, HOSTILE),), (block, dataclasses.replace(block, step=None)), HOSTILE)
+    step = ToldStep(HOSTILE, HOSTILE, "node", (HOSTILE, HOSTILE), (told,))
+    box = Node(HOSTILE, (HOSTILE,), f'" {HOSTILE}', (HOSTILE,), -7, HOSTILE, 0, (), HOSTILE, HOSTILE)
+    picture = Picture(
+        HOSTILE, (box,), (Edge(HOSTILE, HOSTILE, HOSTILE, -1),), HOSTILE, ((-1, HOSTILE, HOSTILE),), (HOSTILE,)
+    )
+    equation = Equation(-1, HOSTILE, HOSTILE, HOSTILE, -1)
+    return Account(HOSTILE, count, 1, (step,) * count, picture, (HOSTILE,), HOSTILE, (equation,), 9, 1, HOSTILE, True)
+
+
 def hostile_results():
     """Every text of the example replaced or followed by the worst that a program's author could write."""
 
@@ -263,10 +339,10 @@ def hostile_results():
         for name in ("name", "question", "description", "source", "error"):
             setattr(comparison, name, f"{number}" + spoil(getattr(comparison, name)))
         comparison.axes = [spoil(axis) for axis in comparison.axes]
-        lines = [
-            rs.Line(n, HOSTILE, (HOSTILE,), (HOSTILE,), (HOSTILE,), n) for n, _ in enumerate(comparison.trace.lines)
-        ]
-        comparison.trace = rs.Trace(HOSTILE, (HOSTILE,), HOSTILE, tuple(lines), HOSTILE)
+        part = (rs.Part(HOSTILE, -number, 10**9),)
+        lines = [rs.Line(n, HOSTILE, part, part, part, n) for n, _ in enumerate(comparison.trace.lines)]
+        walk = hostile_walk(len(lines))
+        comparison.trace = rs.Trace(HOSTILE, (HOSTILE,), HOSTILE, tuple(lines), HOSTILE, 1, walk)
         for case in comparison.cases:
             case.name = spoil(case.name)
             case.axes = {spoil(axis): value for axis, value in case.axes.items()}

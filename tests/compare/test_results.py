@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import example_results
 import numpy as np
 import pytest
 
 from twograd.compare import results as rs
+from twograd.pictures import Edge, Node
+from twograd.tape.stepper.account import Account
 
 
 def example() -> rs.Results:
@@ -116,6 +119,45 @@ def test_a_time_that_no_clock_shows_is_refused(seconds):
         rs.decode(rs.Measurement, data, "here")
 
 
+def picture(**changes):
+    nodes = [rs.encode(Node(key, (key,), "op", lane=1)) for key in "ab"]
+    whole = {"title": "", "nodes": nodes, "edges": [["a", "b", "value", 0, False]], "lanes": ["one", "two"]}
+    return {"title": "", "picture": whole | changes}
+
+
+def test_a_walk_is_read_back_as_it_was():
+    trace = rs.Trace("", walk=example_results.WALK)
+    assert rs.decode(rs.Trace, json.loads(json.dumps(rs.encode(trace))), "here") == trace
+    assert rs.decode(Account, picture(), "here").picture.edges == (Edge("a", "b"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"edges": [["a", "c", "value", 0, False]]},
+            r"here\.picture: an edge of a picture ends at 'c', which is no node",
+        ),
+        ({"edges": [["a", "b"]]}, r"here\.picture\.edges\[0\]: expected 5 values, found 2"),
+        ({"edges": [["a", "b", "value", "0", False]]}, r"here\.picture\.edges\[0\]\[3\]: expected int, found '0'"),
+        ({"legend": [[0, "1"]]}, r"here\.picture\.legend\[0\]: expected 3 values, found 2"),
+        ({"nodes": picture()["picture"]["nodes"] * 2}, "two nodes of a picture have one key"),
+        ({"lanes": ["one"]}, "a node of a picture is in a lane that has no heading"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused(changes, message):
+    with pytest.raises(rs.DamagedResults, match=message):
+        rs.decode(Account, picture(**changes), "here")
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_a_lines_time_that_no_clock_shows_is_refused(seconds):
+    line = rs.Line(1, "", (), (), ())
+    for whole, field in ((line, "program_seconds"), (line, "derivative_seconds"), (rs.Part(""), "seconds")):
+        with pytest.raises(rs.DamagedResults, match="a time that is negative or no finite number"):
+            rs.decode(type(whole), rs.encode(whole) | {field: rs.encode(seconds)}, "here")
+
+
 def mutate(change):
     data = rs.to_json(example())
     change(data)
@@ -159,19 +201,45 @@ def test_a_damaged_file_is_named_with_the_place(tmp_path, text, message):
     assert str(path) in str(error.value)
 
 
-def test_a_file_of_an_earlier_version_is_read_and_written_anew(tmp_path):
-    stored = Path(__file__).parent / "results_schema_1.json"
-    assert json.loads(stored.read_text())["schema_version"] == 1
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_earlier_version_is_read_and_written_anew(tmp_path, version):
+    stored = Path(__file__).parent / f"results_schema_{version}.json"
+    assert json.loads(stored.read_text())["schema_version"] == version
     loaded = rs.load(stored)
-    assert rs.to_json(loaded) == rs.to_json(example())
-    assert loaded.engines[0].about == ""
+    expected = example()
+    if version == 2:
+        expected.engines[0].about = "Each op runs at once."
+        (comparison,) = expected.comparisons
+        comparison.cases[0].conditions = rs.Conditions((0.001, 0.002), 1, False)
+        comparison.findings.append(rs.Winners("winners", "n", "size", ["1", "2"], ["8"], [["tape", ""]], [["2x", ""]]))
+        texts = ("SinBackward0 #0: saved x f32[8]", "0 b:f32[8] = sin a", "1 c:f32[8] = cos a  <- sin.0")
+        lines = (
+            rs.Line(4, "def loss(ops, x):", (), (), ()),
+            rs.Line(5, "    return ops.np.sin(x)", *((rs.Part(text),) for text in texts), 32),
+        )
+        comparison.trace = rs.Trace("size=8", ("a:f32[8]  x",), "c, d", lines)
+        assert loaded.comparisons[0].trace == comparison.trace
+    assert rs.to_json(loaded) == rs.to_json(expected)
     rs.save(loaded, tmp_path / "new.json")
     assert json.loads((tmp_path / "new.json").read_text())["schema_version"] == rs.SCHEMA_VERSION
 
 
+@pytest.mark.parametrize("version", [2, rs.SCHEMA_VERSION])
+def test_pictures_within_pictures_without_end_are_refused(version):
+    data = rs.to_json(example()) | {"schema_version": version}
+    inner = picture()["picture"]
+    for _ in range(sys.getrecursionlimit()):
+        inner = picture(nodes=[rs.encode(Node("a", (), "op")) | {"inside": [inner]}], edges=[], lanes=[])["picture"]
+    data["twograd"]["comparisons"][0]["trace"]["walk"]["picture"] = inner
+    with pytest.raises(rs.DamagedResults, match="deeper than any results have them"):
+        rs.from_json(data)
+
+
 @pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
 def test_a_version_that_never_was_is_refused(version):
-    with pytest.raises(rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to 2"):
+    with pytest.raises(
+        rs.DamagedResults, match=f"unknown schema_version {version!r}; this twograd reads 1 to {rs.SCHEMA_VERSION}"
+    ):
         rs.from_json({**rs.to_json(example()), "schema_version": version})
 
 

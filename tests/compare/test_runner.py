@@ -58,6 +58,10 @@ def test_a_timed_run_walks_the_program_line_by_line_or_says_why_not(declare, tim
     assert line.nodes
     assert line.program
     assert line.derivative
+    assert line.program_seconds > 0
+    assert line.derivative_seconds > 0
+    assert trace.passes > 0
+    assert [step.label for step in trace.walk.steps if step.kind == "leaf"] == ["AccumulateGrad of params['w']"]
     assert not trace.missing
     two = GOOD.replace("comparison = ", "def no_scalar(ops, params, x):\n    return x\n\ncomparison = ", 1)
     two = two.replace("loss=loss", "loss=no_scalar")

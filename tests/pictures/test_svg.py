@@ -48,6 +48,28 @@ def printed(picture):
     return Picture(printable(picture.title), nodes, picture.edges, printable(picture.description), legend, lanes)
 
 
+def test_a_kind_that_nobody_knows_is_no_markup():
+    box = Node('"><script>', ("a",), '"><script>', mark='"><script>')
+    root = ET.fromstring(to_svg(Picture("", (box,), (Edge(box.key, box.key, '"><script>'),))))
+    assert not list(root.iter(f"{SVG}script"))
+    assert [g.get("data-key") for g in root.iter(f"{SVG}g") if g.get("data-key")] == [box.key]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes": (Node("a", (), "op"),) * 2}, "two nodes of a picture have one key"),
+        ({"edges": (Edge("a", "c"),)}, "ends at 'c', which is no node"),
+        ({"edges": (Edge("b", "a"),)}, "ends at 'b', which is no node"),
+        ({"lanes": ("one",)}, "in a lane that has no heading"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused(changes, message):
+    parts = {"nodes": (Node("a", (), "op", lane=1),), "edges": (), **changes}
+    with pytest.raises(ValueError, match=message):
+        Picture("", **parts)
+
+
 def test_hostile_text_is_escaped_and_well_formed():
     svg = to_svg(hostile_picture())
     root = ET.fromstring(svg)

@@ -179,3 +179,10 @@ def test_mixed_levels_in_one_graph():
 
     same(g.array, jax.grad(f)(X), rtol=1e-5)
     same(h.array, jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2))(X), rtol=1e-5)
+
+
+def test_what_the_tape_has_compiled_jax_need_not_compile_again(compilations):
+    x = tape.tensor(np.linspace(0.1, 0.9, 21, dtype=np.float32).reshape(3, 7), requires_grad=True)
+    with tape.granularity("primitive"):
+        tnp.cbrt(x)
+    assert compilations.of(lambda: jax.lax.cbrt(x.array)) == 0

@@ -10,6 +10,8 @@ import pytest
 
 import twograd.numpy as tnp
 from twograd import graph, tape
+from twograd.tape.stepper import page
+from twograd.tape.stepper.account import account
 
 from .both import both
 
@@ -431,7 +433,7 @@ def test_the_page_stands_alone(tmp_path):
     text = path.read_text(encoding="utf-8")
     assert text == walk.html
     page = Tags(text)
-    assert page.found.count("section") == len(walk)
+    assert page.found.count("article") == len(walk)
     assert len(page.ids) == len(set(page.ids))
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
@@ -442,7 +444,7 @@ def test_the_page_stands_alone(tmp_path):
         assert f'id="step-{step.index + 1}" data-boxes="{op} {node}"' in text
     assert page.found.count("script") == 1
     for step in walk:
-        assert f'<h2 id="heading-{step.index + 1}">{step.label}' in text
+        assert f'<h2 class="name" id="heading-{step.index + 1}">{step.label}' in text
     for equation in walk.linked.equations:
         assert f'data-step="{equation.step + 1}"' in text
     with pytest.raises(ValueError, match=r"a walk is saved as .html, not as .pdf"):
@@ -475,3 +477,47 @@ def test_extreme_values_are_shown():
     assert "empty" in repr(tape.step((empty * 2.0).sum()).run_to("Mul"))
     z = tape.tensor(np.ones(2, np.complex64), requires_grad=True)
     assert "1+0j" in repr(tape.step(tnp.sum(tnp.abs(z * 1.0))).run_to("Mul"))
+
+
+# --- the account ------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_is_text_alone_and_as_long_as_is_asked_for():
+    walk = tape.step(product, X, W)
+    whole = account(walk)
+    assert [step.label for step in whole.steps] == [step.label for step in walk]
+    assert [step.kind for step in whole.steps] == ["node"] * 4 + ["leaf"] * 2
+    assert [equation.text for equation in whole.equations] == [equation.text for equation in walk.linked.equations]
+    assert all(equation.line is None for equation in whole.equations)  # no path of the machine that it was made on
+    short = account(walk, most_steps=2, most_rows=1, longest=20)
+    assert (len(short.steps), short.total, short.all_equations) == (2, len(walk), len(whole.equations))
+    assert {equation.step for equation in short.equations} == {0, 1}
+    sections = [section for step in short.steps for section in step.sections]
+    assert max(len(section.rows) for section in sections if section.key != "jaxpr") == 2  # and how many more
+    texts = [cell for section in sections for row in section.rows for cell in row]
+    texts += [line for section in sections for block in section.blocks for line in block.text.splitlines()]
+    assert max(map(len, texts)) == 20
+    assert "The first 2 are on this page" in page_of(short)
+
+
+def page_of(told):
+    return page._template().render(account=told, ink={}, picture="", script="")
+
+
+def test_a_long_rule_is_written_once():
+    def f(x):
+        return tnp.sum(tnp.max(x, axis=0)) + tnp.sum(tnp.max(x, axis=1))
+
+    told = account(tape.step(f, X))
+    blocks = [
+        (i, block)
+        for i, step in enumerate(told.steps)
+        for section in step.sections
+        for block in section.blocks
+        if block.heading == "reduce_max with respect to x"
+    ]
+    (first, written), (_, repeated) = blocks
+    assert len(written.text) > 80
+    assert written.step is None
+    assert (repeated.text, repeated.step) == ("", first)
+    assert f'as at <a href="#step-{first + 1}">' in page_of(told)

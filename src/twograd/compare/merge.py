@@ -17,6 +17,7 @@ from twograd.compare.results import (
     Finding,
     Observation,
     Results,
+    Trace,
 )
 from twograd.compare.runner import case_name
 
@@ -99,8 +100,14 @@ def _comparison(name: str, runs: Mapping[str, Results]) -> ComparisonResult:
         [DEVICE, *dict.fromkeys(axis for part in found.values() for axis in part.axes)],
         [_case(label, case) for label, part in found.items() for case in part.cases],
         [_finding(label, finding) for label, part in found.items() for finding in part.findings],
-        next((part.trace for part in found.values() if part.trace.lines), first.trace),
+        next((_trace(label, part.trace) for label, part in found.items() if part.trace.lines), first.trace),
     )
+
+
+def _trace(label: str, trace: Trace) -> Trace:
+    """Its lines were timed on one device, at the case that is called so among all."""
+    name = case_name({DEVICE: label})
+    return replace(trace, name=name if trace.name == case_name({}) else f"{name}, {trace.name}")
 
 
 def _case(label: str, case: CaseResult) -> CaseResult:

@@ -47,9 +47,11 @@ from twograd.compare.results import (
     encode,
 )
 from twograd.compare.tables import TextTable
-from twograd.compare.units import size
+from twograd.compare.units import duration, size
 from twograd.errors import ParseError
 from twograd.pictures import style
+from twograd.pictures.svg import INK, to_svg
+from twograd.tape.stepper import page
 
 LONG = 30
 """Lines from which a text is folded."""
@@ -130,6 +132,7 @@ def html(results: Results, drawn: Sequence[list[Drawn]]) -> str:
         sections=_sections(results, drawn),
         colors=style.colors(),
         data=_embedded(results),
+        ink=INK,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -178,6 +181,8 @@ class Section:
     cases: list[tuple[CaseResult, list[TextTable]]]
     programs: list["Program"]
     notes: list[str]
+    line_times: str
+    walk_picture: Markup
 
     @property
     def parts(self) -> dict[str, str]:
@@ -189,6 +194,7 @@ class Section:
             "program": ("The program, line by line", self.comparison.trace.lines)
             if self.comparison.trace.lines
             else ("The program", self.program or self.comparison.source),
+            "walk": ("The walk back, step by step", self.comparison.trace.walk.steps),
             "times": ("Time per gradient", self.times),
             "missing": ("What is missing", self.missing),
             "checks": ("Are the gradients right?", self.checks),
@@ -255,6 +261,8 @@ def _section(comparison: ComparisonResult, results: Results, drawn: list[Drawn],
             for row in case.rows
             for note in row.notes
         ],
+        line_times=sentences.line_times(comparison),
+        walk_picture=inline(to_svg(comparison.trace.walk.picture), anchor) if comparison.trace.walk.steps else Markup(),
     )
 
 
@@ -320,9 +328,13 @@ def picture_of(text: str, anchor: str) -> Markup:
         drawing = graph.parse(text).draw(max_nodes=MAX_NODES)
     except ParseError:
         return Markup()
-    svg = drawing.svg
+    return inline(drawing.svg, anchor)
+
+
+def inline(svg: str, anchor: str) -> Markup:
+    """A picture for the page of this anchor: ids are unique in a report, also where two programs are one."""
     (own,) = set(re.findall(r'<svg [^>]*id="([^"]+)"', svg))
-    return Markup(svg.replace(own, f"{anchor}-{own}"))  # ids are unique in a page, also where two programs are one
+    return Markup(svg.replace(own, f"{anchor}-{own}"))
 
 
 def _program(case: CaseResult, row: Row) -> Program:
@@ -364,7 +376,7 @@ def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 @functools.cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("twograd.compare", "templates"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("twograd.compare", "templates"), page.LOADER]),
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -374,6 +386,7 @@ def _templates() -> jinja2.Environment:
     environment.filters |= {
         "prose": prose,
         "size": size,
+        "duration": duration,
         "markdown_table": tables.markdown,
         "markdown_text": tables.markdown_text,
     }
@@ -382,7 +395,8 @@ def _templates() -> jinja2.Environment:
 
 
 def _script() -> Markup:
-    return Markup(importlib.resources.files("twograd.compare").joinpath("templates/report.js").read_text("utf-8"))
+    own = importlib.resources.files("twograd.compare").joinpath("templates/report.js").read_text("utf-8")
+    return Markup(own) + page.script()
 
 
 def prose(text: str) -> Markup:

@@ -25,10 +25,12 @@ from typing import Any, Literal
 
 from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
+from twograd.tape.stepper.account import Account
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Files of all versions before it can be read, too. Version 2 has :class:`Conditions`, :attr:`EngineInfo.about`,
-:class:`Winners` and :class:`Trace`."""
+:class:`Winners` and :class:`Trace`; in version 3 the parts of a :class:`Line` are each a :class:`Part`, and there is
+:attr:`Trace.walk`."""
 
 FEWEST_SAMPLES = 5
 """Fewer samples say nothing of their spread."""
@@ -53,6 +55,11 @@ class Unwritable(CompareError):
     """Results that cannot be kept: the disk is full, or the folder is gone or may no longer be written to."""
 
 
+def _check_times(*times: float) -> None:
+    if not all(0 <= seconds < math.inf for seconds in times):
+        raise ValueError("a time that is negative or no finite number")
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The raw samples of one stage: ``seconds`` holds the time per call of each sample, which made ``loops`` calls."""
@@ -66,8 +73,7 @@ class Measurement:
     def __post_init__(self) -> None:
         if not self.seconds:
             raise ValueError("a measurement without samples")
-        if not all(0 <= seconds < math.inf for seconds in self.seconds):
-            raise ValueError("a time that is negative or no finite number")
+        _check_times(*self.seconds)
 
     @property
     def median(self) -> float:
@@ -237,20 +243,44 @@ Finding = Table | Curves | Winners | Observation | Listing
 
 
 @dataclass(frozen=True)
+class Part:
+    """A node or an equation that a line became. ``of`` is the number of the program's equation that it is, was
+    recorded for, or was emitted for; ``step`` that of the walk's step at which its rule is called, both from 0.
+    ``seconds`` are an equation's, evaluated by itself."""
+
+    text: str
+    of: int | None = None
+    step: int | None = None
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_times(self.seconds)
+
+
+@dataclass(frozen=True)
 class Line:
     """A line of a program's file, and what became of it: nodes with what they saved, equations, and those of the
     derivative.
 
     ``number`` is 0, and ``source`` says so, for what comes from elsewhere. ``saved_bytes`` is of the arrays that the
-    nodes keep; one that two lines keep counts at both.
+    nodes keep; one that two lines keep counts at both. The seconds are of its equations, each evaluated by itself.
     """
 
     number: int
     source: str
-    nodes: tuple[str, ...]
-    program: tuple[str, ...]
-    derivative: tuple[str, ...]
+    nodes: tuple[Part, ...]
+    program: tuple[Part, ...]
+    derivative: tuple[Part, ...]
     saved_bytes: int = 0
+    program_seconds: float = 0.0
+    derivative_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_times(self.program_seconds, self.derivative_seconds)
+
+    @property
+    def seconds(self) -> float:
+        return self.program_seconds + self.derivative_seconds
 
 
 @dataclass(frozen=True)
@@ -258,6 +288,8 @@ class Trace:
     """A program line by line, as :mod:`twograd.compare.trace` finds it; ``missing`` says why there are no lines.
 
     ``inputs`` and ``outputs`` are those of the derivative's graph, by the letters that they have in equations.
+    ``passes`` is how many times the equations were evaluated for the lines' seconds, their medians: 0 where they were
+    not timed. ``walk`` is the walk back over the same program's tape.
     """
 
     name: str
@@ -265,6 +297,8 @@ class Trace:
     outputs: str = ""
     lines: tuple[Line, ...] = ()
     missing: str = ""
+    passes: int = 0
+    walk: Account = field(default_factory=Account)
 
 
 @dataclass
@@ -410,7 +444,22 @@ def from_json(data: Any) -> Results:
         )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DamagedResults(f"unknown schema_version {version!r}; this twograd reads 1 to {SCHEMA_VERSION}.")
-    return decode(Results, data["twograd"], "twograd")
+    try:
+        return decode(Results, _with_parts(data["twograd"]) if version < 3 else data["twograd"], "twograd")
+    except RecursionError as error:
+        raise DamagedResults("twograd: values within values, deeper than any results have them.") from error
+
+
+def _with_parts(data: Any) -> Any:
+    """The texts of a line's nodes and equations, as they were before version 3, each as a :class:`Part`."""
+    if isinstance(data, list):
+        return [_with_parts(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    parts = ("nodes", "program", "derivative")
+    if not {"source", *parts} <= data.keys():
+        return {key: _with_parts(item) for key, item in data.items()}
+    return data | {key: [{"text": text} for text in data[key]] for key in parts if isinstance(data[key], list)}
 
 
 def _benchmark(
@@ -475,6 +524,10 @@ def decode(expected: Any, data: Any, where: str) -> Any:
         return _decode_dataclass(expected, data, where)
     if origin is Literal and data in arguments:
         return data
+    if origin is tuple and Ellipsis not in arguments and isinstance(data, list):
+        return tuple(_decode_each(arguments, data, where))
+    if isinstance(expected, type) and issubclass(expected, tuple) and isinstance(data, list):  # with names
+        return expected(*_decode_each(tuple(typing.get_type_hints(expected).values()), data, where))
     if origin in (list, tuple, Sequence) and isinstance(data, list):
         return (tuple if origin is tuple else list)(
             decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data)
@@ -514,6 +567,12 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
         return cls(**values)
     except (TypeError, ValueError) as error:  # a required field is missing, a measurement is empty
         raise DamagedResults(f"{where}: {error}.") from error
+
+
+def _decode_each(expected: Sequence[Any], data: Sequence[Any], where: str) -> list[Any]:
+    if len(expected) != len(data):
+        raise DamagedResults(f"{where}: expected {len(expected)} values, found {len(data)}.")
+    return [decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(expected, data, strict=True))]
 
 
 def _decode_union(alternatives: tuple[Any, ...], data: Any, where: str) -> Any:

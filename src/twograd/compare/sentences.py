@@ -62,6 +62,25 @@ def about(comparison: ComparisonResult, engines: Sequence[EngineInfo]) -> list[s
     return [*sentences, *_noise(cases)]
 
 
+def line_times(comparison: ComparisonResult) -> str:
+    """What the seconds of a program's lines are, and are not; nothing where its equations were not timed."""
+    trace = comparison.trace
+    if not trace.passes:
+        return ""
+    by_themselves = (
+        f"each equation by itself, with what it costs to call it and to wait for its result; the medians of "
+        f"{plural(trace.passes, 'pass', 'passes')} add up to {duration(sum(line.seconds for line in trace.lines))}. "
+    )
+    case = next((case for case in comparison.cases if case.name == trace.name), CaseResult("", {}))
+    row = next((row for engine in ("graph", "jax-jit") if (row := timed(case, engine)) is not None), None)
+    if row is None:
+        return f"{by_themselves}Compiled together, lines have no times of their own."
+    return (
+        f"{by_themselves}Compiled together, lines have no times of their own: {code(row.engine)} takes "
+        f"{duration(median(row))} for all of them."
+    )
+
+
 # --- who is fastest ---------------------------------------------------------------------------------------------------
 
 

@@ -25,15 +25,18 @@ from twograd.compare.check import REFERENCE
 from twograd.compare.corners import Corners
 from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
-from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row, Trace
+from twograd.compare.results import CaseResult, Check, ComparisonResult, Line, Measurement, Results, Row, Trace
 from twograd.compare.runner import Progress
-from twograd.compare.units import percent
+from twograd.compare.units import duration, percent, plural, size
 
 CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}
 
 STATUS_STYLE = {"ok": "green", "mismatch": "bold red", "failed": "bold red", "skipped": "yellow"}
 
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+
+BAR = 16
+"""Columns of the bar of the slowest line."""
 
 TIMED = ("forward", "forward+backward", "step")
 
@@ -126,17 +129,41 @@ def show_lines(screen: Console, found: Trace) -> None:
         screen.print(Text(f"{label}: {text}"))
     columns = ("tape nodes", "equations of the program", "equations of the derivative")
     screen.print(_side_by_side([[Text(column, style="bold")] for column in columns]))
+    slowest = max((line.seconds for line in found.lines), default=0.0)
     for line in found.lines:
         number = f"{line.number:>4}" if line.number else "    "
         screen.print(Text(f"{number}  {line.source}", style="cyan"), soft_wrap=True)
         cells = (line.nodes, line.program, line.derivative)
+        if line.seconds or line.saved_bytes:
+            screen.print(Text.assemble("      ", _share(line.seconds, slowest), _costs(line)))
         if any(cells):
-            screen.print(_side_by_side([[Text(text) for text in texts] for texts in cells]))
+            screen.print(_side_by_side([[Text(part.text) for part in parts] for parts in cells]))
     _footer(
         screen,
         "A node is recorded for an equation, number by number; '<- sin.3' marks what the rule of equation 3, a sin, "
         "emitted. Parameters that are long are left out.",
     )
+    if found.passes:
+        _footer(
+            screen,
+            f"Times are of a line's equations, each by itself, with what it costs to call it and to wait for its "
+            f"result: medians of {plural(found.passes, 'pass', 'passes')} over the program and its derivative, "
+            f"{duration(sum(line.seconds for line in found.lines))} together. Compiled together, lines have no times "
+            f"of their own.",
+        )
+
+
+def _share(seconds: float, slowest: float) -> Text:
+    """A bar as long as the line's share of the slowest one's time."""
+    length = round(BAR * seconds / slowest) if slowest else 0
+    return Text.assemble(("━" * length, "cyan"), ("─" * (BAR - length), "dim"), "  ") if slowest else Text()
+
+
+def _costs(line: Line) -> str:
+    parts = [f"{duration(line.program_seconds)} in the program"] if line.program_seconds else []
+    parts += [f"{duration(line.derivative_seconds)} in its derivative"] if line.derivative_seconds else []
+    parts += [f"{size(line.saved_bytes)} kept"] if line.saved_bytes else []
+    return ", ".join(parts)
 
 
 def _side_by_side(columns: Sequence[Sequence[Text]]) -> Padding:

@@ -52,6 +52,7 @@ class Picture:
     """Nodes in an order in which they could be computed, edges, and what explains them.
 
     ``legend`` has a line per hue, ``(hue, tag, text)``; ``lanes`` are the headings of the lanes, left to right.
+    Raises ValueError for two nodes of one key, and for an edge or a lane that leads nowhere.
     """
 
     title: str
@@ -60,6 +61,15 @@ class Picture:
     description: str = ""
     legend: tuple[tuple[int, str, str], ...] = ()
     lanes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        keys = {node.key for node in self.nodes}
+        if len(keys) < len(self.nodes):
+            raise ValueError("two nodes of a picture have one key")
+        if nowhere := {end for edge in self.edges for end in edge[:2]} - keys:
+            raise ValueError(f"an edge of a picture ends at {min(nowhere)!r}, which is no node")
+        if self.lanes and not all(0 <= node.lane < len(self.lanes) for node in self.nodes):
+            raise ValueError("a node of a picture is in a lane that has no heading")
 
 
 def printable(text: object, longest: int = LONGEST) -> str:

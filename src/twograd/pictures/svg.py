@@ -223,7 +223,7 @@ def _box(
     hue = f"hue{node.hue % len(HUES)}" if node.hue is not None else "nohue"
     classes = " ".join(filter(None, ["node", node.kind, hue, mark, "around" if inner else ""]))
     place = f"translate({_n(x - width / 2)} {_n(y - height / 2)})"
-    yield f'<g class="{classes}" data-key={quoteattr(node.key)} transform="{place}">'
+    yield f"<g class={quoteattr(classes)} data-key={quoteattr(node.key)} transform={quoteattr(place)}>"
     if node.tooltip:
         yield f"<title>{escape(printable(node.tooltip, 400))}</title>"
     round_ends = node.kind in ROUND

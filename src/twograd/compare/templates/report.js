@@ -1,5 +1,6 @@
 "use strict";
-// Extras: the arrow keys within a program, the page that is shown marked in the list of pages, the focus at its heading.
+// Extras: the arrow keys within a program, what belongs together in it, the page that is shown marked in the list of
+// pages, the focus at its heading.
 const all = document.getElementById("all");
 const shown = () => [...all.children].find((page) => page.tagName === "SECTION" && getComputedStyle(page).display !== "none");
 
@@ -31,6 +32,16 @@ document.addEventListener("keydown", (event) => {
   lines[lines.indexOf(event.target) + step]?.focus();
   event.preventDefault();
 });
+
+for (const kind of ["pointerover", "focusin", "focusout"]) {
+  document.addEventListener(kind, (event) => {
+    for (const item of document.querySelectorAll(".made .same")) item.classList.remove("same");
+    const focused = kind === "focusout" ? event.relatedTarget : document.activeElement;
+    const item = (kind === "pointerover" && event.target.closest("[data-of]")) || focused?.closest("[data-of]");
+    for (const other of item?.closest(".explorer").querySelectorAll(`[data-of="${item.dataset.of}"]`) ?? [])
+      other.classList.add("same");
+  });
+}
 
 addEventListener("hashchange", mark);
 addEventListener("load", () => mark()); // an address has its page only then

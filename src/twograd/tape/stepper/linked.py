@@ -37,11 +37,13 @@ class Equation:
 class Linked:
     """The derivative's program, line by line, and its links to the steps.
 
-    ``forward`` has, by step, the equation of the program whose rule the step applies; ``backward`` those that the rule
-    emitted. ``unlinked`` counts the steps at nodes for which there are none.
+    ``derivative`` is the program itself, and ``values`` what it was walked on. ``forward`` has, by step, the equation
+    of the program whose rule the step applies; ``backward`` those that the rule emitted. ``unlinked`` counts the steps
+    at nodes for which there are none.
     """
 
-    name: str
+    derivative: graph.Graph
+    values: tuple[Any, ...]
     inputs: tuple[str, ...]
     outputs: str
     equations: tuple[Equation, ...]
@@ -50,8 +52,9 @@ class Linked:
     unlinked: int
 
 
-def linked(program: graph.Graph, xs: Sequence[int], ct: Any, steps: Sequence[Step]) -> Linked:
-    """The derivative of ``program``, which has one output, with respect to its inputs ``xs``, joined to ``steps``."""
+def linked(program: graph.Graph, values: Sequence[Any], xs: Sequence[int], ct: Any, steps: Sequence[Step]) -> Linked:
+    """The derivative of ``program``, which has one output, with respect to its inputs ``xs``, joined to ``steps``; the
+    ``values`` are those of all its inputs."""
     question = program.question([0], list(xs), None if ct is None else [ct])
     derivative = program.gradients([0], list(xs), None if ct is None else [ct])
     applied = [
@@ -65,7 +68,8 @@ def linked(program: graph.Graph, xs: Sequence[int], ct: Any, steps: Sequence[Ste
     for block in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
         for k in range(block.size):
             of_application[applied[block.b + k][0]] = walked[block.a + k].index
-    return _written(derivative, {f"{eqn.primitive}.{i}": of_application.get(i) for i, eqn in applied}, len(walked))
+    step_of = {f"{eqn.primitive}.{i}": of_application.get(i) for i, eqn in applied}
+    return _written(derivative, tuple(values), step_of, len(walked))
 
 
 def _of_node(node: Node) -> tuple[str, tuple[Any, ...]]:
@@ -76,7 +80,9 @@ def _shape(aval: Any) -> tuple[int, ...]:
     return getattr(aval, "shape", ())
 
 
-def _written(derivative: graph.Graph, step_of: Mapping[str, int | None], walked: int) -> Linked:
+def _written(
+    derivative: graph.Graph, values: tuple[Any, ...], step_of: Mapping[str, int | None], walked: int
+) -> Linked:
     jaxpr = derivative.jaxpr.jaxpr
     names = Names()
     inputs = tuple(f"{names.binder(var)}  {name}" for var, name in zip(jaxpr.invars, derivative.inputs, strict=True))
@@ -95,7 +101,8 @@ def _written(derivative: graph.Graph, step_of: Mapping[str, int | None], walked:
         equations.append(Equation(i, equation_text(eqn, names), source, user_line(eqn), step))
     linked_steps = {step for step in step_of.values() if step is not None}
     return Linked(
-        derivative.name,
+        derivative,
+        values,
         inputs,
         ", ".join(names[atom] for atom in jaxpr.outvars),
         tuple(equations),

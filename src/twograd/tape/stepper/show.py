@@ -26,13 +26,18 @@ MOST_ELEMENTS = 6
 LONGEST = 76
 
 
+Row = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Block:
-    """A text with a heading, such as a rule's source and what it is for."""
+    """A text with a heading, such as a rule's source and what it is for; a text that is told at another ``step`` is
+    empty here."""
 
     heading: str
     where: str
     text: str
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,43 +46,45 @@ class Section:
 
     key: str
     title: str
-    rows: Sequence[Sequence[str]] = ()
-    blocks: Sequence[Block] = ()
+    rows: tuple[Row, ...] = ()
+    blocks: tuple[Block, ...] = ()
     empty: str = ""
 
 
-def sections(walk: "Stepper", step: Step) -> Iterator[Section]:
-    """What there is to say of a step, in the order in which it happens."""
-    yield Section("queue", "Queue", _shortened(list(_queue(step))))
+def sections(walk: "Stepper", step: Step, most: int = MOST_ROWS) -> Iterator[Section]:
+    """What there is to say of a step, in the order in which it happens; of many rows the first ``most``."""
+    yield Section("queue", "Queue", _shortened(list(_queue(step)), most))
     incoming = list(_incoming(step))
-    yield Section("incoming", "Cotangent" + "s" * (len(incoming) > 1) + " that arrived", _shortened(incoming))
+    yield Section("incoming", "Cotangent" + "s" * (len(incoming) > 1) + " that arrived", _shortened(incoming, most))
     if step.leaf is None:
-        yield Section("saved", "Saved values", _shortened(list(_saved(step))), empty="This rule needs none.")
-        blocks = [
+        yield Section("saved", "Saved values", _shortened(list(_saved(step)), most), empty="This rule needs none.")
+        blocks = tuple(
             Block(f"{rule.primitive}{' with respect to ' * bool(rule.operand)}{rule.operand}", rule.where, rule.source)
             for rule in step.rules
-        ]
+        )
         yield Section("rules", "Rule" if len(blocks) < 2 else "Rules", (), blocks, "No rule is called.")
     if step.error:
-        yield Section("error", "The walk ends here", (), [Block("", "", step.error)])
+        yield Section("error", "The walk ends here", (), (Block("", "", step.error),))
         return
     if step.leaf is None:
         outgoing = [
             (f"to {out.label}", *value(out.ct), "added to what was there" if out.added and out.ct is not None else "")
             for out in step.outgoing
         ]
-        yield Section("outgoing", "Cotangents handed on", _shortened(outgoing))
+        yield Section("outgoing", "Cotangents handed on", _shortened(outgoing, most))
         freed = [(saved.name, saved.type, f"{saved.nbytes:,} B") for saved in step.freed]
-        yield Section("freed", f"Freed; {step.live_bytes:,} B are still saved", _shortened(freed), empty="Nothing.")
+        yield Section(
+            "freed", f"Freed; {step.live_bytes:,} B are still saved", _shortened(freed, most), empty="Nothing."
+        )
     before = walk.steps[step.index - 1].grads if step.index else {}
     grads = [
         (f"{name}.grad", *value(grad, "None"), "" if grad is before.get(name) else "changed")
         for name, grad in step.grads.items()
     ]
     grads.sort(key=lambda row: row[-1] != "changed")
-    yield Section("grads", ".grad of the leaves afterwards", _shortened(grads))
+    yield Section("grads", ".grad of the leaves afterwards", _shortened(grads, most))
     if walk.linked is not None and step.leaf is None:
-        yield Section("jaxpr", "In the derivative's jaxpr", list(_equations(walk.linked, step)), empty="No equation.")
+        yield Section("jaxpr", "In the derivative's jaxpr", tuple(_equations(walk.linked, step)), empty="No equation.")
 
 
 def heading(walk: "Stepper", step: Step) -> str:
@@ -95,7 +102,7 @@ def origin(walk: "Stepper", step: Step) -> str:
     return f"of {step.op}" + (f" at {short(line)}" if line else "")
 
 
-def _queue(step: Step) -> Iterator[tuple[str, ...]]:
+def _queue(step: Step) -> Iterator[Row]:
     for i, waiting in enumerate(step.queue):
         state = "taken now" if i == 0 else "ready" if waiting.ready else "waits"
         yield (
@@ -105,7 +112,7 @@ def _queue(step: Step) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _incoming(step: Step) -> Iterator[tuple[str, ...]]:
+def _incoming(step: Step) -> Iterator[Row]:
     """Of the results that the op has for its user, and of those inside of it for which there is one."""
     outs = len(result_avals(step.node.plan)) if isinstance(step.node, Node) else 1
     for i, ct in enumerate(step.incoming):
@@ -114,13 +121,13 @@ def _incoming(step: Step) -> Iterator[tuple[str, ...]]:
             yield (name, *value(ct))
 
 
-def _saved(step: Step) -> Iterator[tuple[str, ...]]:
+def _saved(step: Step) -> Iterator[Row]:
     for saved in step.saved:
         changed = f"saved at version {saved.changed[0]}, now at {saved.changed[1]}" if saved.changed else ""
         yield (saved.name, *value(saved.value), changed)
 
 
-def _equations(found: Linked, step: Step) -> Iterator[tuple[str, ...]]:
+def _equations(found: Linked, step: Step) -> Iterator[Row]:
     at = found.forward.get(step.index)
     if at is not None:
         yield ("program", str(at), found.equations[at].text)
@@ -128,9 +135,9 @@ def _equations(found: Linked, step: Step) -> Iterator[tuple[str, ...]]:
         yield ("derivative", str(i), found.equations[i].text)
 
 
-def _shortened(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    more = len(rows) - MOST_ROWS
-    return rows if more <= 0 else [*rows[:MOST_ROWS], (f"… {more} more",)]
+def _shortened(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
+    more = len(rows) - most
+    return tuple(rows) if more <= 0 else (*rows[:most], (f"… {more} more",))
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -253,7 +253,8 @@ class _Program:
         operands = self.operands
         closed, shape = trace_leaves(traced, [x._data.aval for x in operands], self.names)
         program = graph.Graph(closed, tree_structure((tuple(operands), {})), tree_structure(shape), self.name)
-        return linked(program, [i for i, x in enumerate(operands) if x.requires_grad], ct, steps)
+        wanted = [i for i, x in enumerate(operands) if x.requires_grad]
+        return linked(program, [x._data for x in operands], wanted, ct, steps)
 
 
 def _parameters(f: Callable[..., Any], count: int) -> list[str]:

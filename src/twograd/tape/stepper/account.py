@@ -1,0 +1,118 @@
+"""A walk as text and numbers alone: what a page shows of it, and what is kept where its arrays and nodes are not.
+
+What flows in: a stepper. What flows out: an :class:`Account`. Read :func:`account`.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from twograd.pictures import Picture
+from twograd.tape.stepper.linked import Equation
+from twograd.tape.stepper.record import Step
+from twograd.tape.stepper.show import MOST_ROWS, Block, Section, origin, sections
+
+if TYPE_CHECKING:
+    from twograd.tape.stepper.walk import Stepper
+
+MAX_STEPS = 1000
+"""Of a longer walk an account tells the beginning."""
+
+REPEATED = 80
+"""Characters of the longest rule that is written at each step that calls it."""
+
+
+NOTHING = Picture("", (), ())
+
+
+@dataclass(frozen=True)
+class ToldStep:
+    """A step: what it is called, where it is from, and its sections; ``boxes`` are those of the picture that stand for
+    its op and its node."""
+
+    label: str
+    origin: str
+    kind: Literal["node", "leaf", "error"]
+    boxes: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A walk of ``total`` steps, of which ``steps`` are the first, the graph before it, and the derivative's jaxpr.
+
+    Of ``all_equations`` those are here that have to do with steps that are told; an equation's ``step`` is an index of
+    these. ``unlinked`` counts the steps that have none, and ``no_jaxpr`` says why there are none at all. A walk that
+    ``failed`` ended with an error at its last step.
+    """
+
+    title: str = ""
+    total: int = 0
+    bytes_at_first: int = 0
+    steps: tuple[ToldStep, ...] = ()
+    picture: Picture = NOTHING
+    inputs: tuple[str, ...] = ()
+    outputs: str = ""
+    equations: tuple[Equation, ...] = ()
+    all_equations: int = 0
+    unlinked: int = 0
+    no_jaxpr: str = ""
+    failed: bool = False
+
+
+def account(
+    walk: "Stepper", most_steps: int = MAX_STEPS, most_rows: int = MOST_ROWS, longest: int | None = None
+) -> Account:
+    """The account of ``walk``; lines longer than ``longest`` are cut."""
+    told = walk.steps[:most_steps]
+    found = walk.linked
+    equations = () if found is None else found.equations
+    if len(told) < len(walk.steps):
+        equations = tuple(equation for equation in equations if equation.step is not None and equation.step < len(told))
+    shown = (dataclasses.replace(equation, text=_cut(equation.text, longest), line=None) for equation in equations)
+    said: dict[str, int] = {}
+    return Account(
+        walk.title,
+        len(walk.steps),
+        walk.bytes_at_first,
+        tuple(
+            ToldStep(
+                step.label,
+                origin(walk, step),
+                "error" if step.error else "leaf" if step.leaf else "node",
+                boxes,
+                tuple(_sections(walk, step, most_rows, longest, said)),
+            )
+            for step, boxes in zip(told, walk.boxes, strict=False)
+        ),
+        walk.picture,
+        () if found is None else found.inputs,
+        "" if found is None else found.outputs,
+        tuple(shown),
+        0 if found is None else len(found.equations),
+        0 if found is None else found.unlinked,
+        walk.no_jaxpr,
+        walk.error is not None,
+    )
+
+
+def _sections(walk: "Stepper", step: Step, most: int, longest: int | None, said: dict[str, int]) -> Iterator[Section]:
+    """A step's sections; a long text in them that is in ``said`` is told at the step that stands there."""
+    for section in sections(walk, step, most):
+        yield dataclasses.replace(
+            section,
+            rows=tuple(tuple(_cut(cell, longest) for cell in row) for row in section.rows),
+            blocks=tuple(_once(block, step.index, longest, said) for block in section.blocks),
+        )
+
+
+def _once(block: Block, step: int, longest: int | None, said: dict[str, int]) -> Block:
+    before = said.setdefault(block.text, step)
+    if before < step and len(block.text) > REPEATED:
+        return dataclasses.replace(block, text="", step=before)
+    return dataclasses.replace(block, text="\n".join(_cut(line, longest) for line in block.text.splitlines()))
+
+
+def _cut(text: str, longest: int | None) -> str:
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…"
