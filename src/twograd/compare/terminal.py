@@ -82,11 +82,12 @@ def show_checks(screen: Console, found: Results) -> None:
             screen.print(table)
         _show_reasons(screen, comparison)
         _show_findings(screen, comparison)
-    _footer(
-        screen,
-        "Errors are against jax.grad in float64. 'agree' counts the witnesses that agree and stand on other derivative "
-        "rules than the engine's own (finite differences, JAX, PyTorch, HIPS autograd).",
-    )
+    if any(comparison.cases for comparison in found.comparisons):
+        _footer(
+            screen,
+            "Errors are against jax.grad in float64. 'agree' counts the witnesses that agree and stand on other "
+            "derivative rules than the engine's own (finite differences, JAX, PyTorch, HIPS autograd).",
+        )
 
 
 def show_timings(screen: Console, found: Results) -> None:

@@ -295,7 +295,7 @@ def summary(found: Sequence[tuple[Mutation, dict[str, Outcome]]]) -> str:
         for mutation, outcomes in found
         if not any(outcomes[check].caught for check in numbers if check in outcomes)
     ]
-    text = f"Of {len(found)} changes are caught: {', '.join(counts)}."
+    text = f"Changes caught, of {len(found)}: {', '.join(counts)}."
     if harmless:
         text += f" No number is wrong in {', '.join(harmless)}: with these programs the derivative is right."
     return text

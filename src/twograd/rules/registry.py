@@ -307,7 +307,8 @@ def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> 
             statics = {key: wanted[where] if key == "wanted" else eqn.params[key] for key in operand_rule.statics}
         except KeyError as error:
             raise TypeError(
-                f"a rule of {eqn.primitive} names the parameter {error}, which it has not; there are {sorted(eqn.params)}"
+                f"a rule of {eqn.primitive} names the parameter {error}, which it has not; there are "
+                f"{sorted(eqn.params)}"
             ) from None
         try:
             in_cts[where] = operand_rule.function(*arguments, **statics)

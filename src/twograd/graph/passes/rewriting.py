@@ -115,8 +115,8 @@ class Walk:
             rewrite, atoms = outcome if isinstance(outcome, tuple) and len(outcome) == 2 else (None, None)
             if not isinstance(rewrite, str) or not (atoms is None or isinstance(atoms, (list, tuple))):
                 raise TypeError(
-                    "a visitor answers None, or a pair of the name of a rewrite and a list of what stands for the results "
-                    f"of the equation; of {eqn.primitive} it answered {outcome!r}"
+                    "a visitor answers None, or a pair of the name of a rewrite and a list of what stands for the "
+                    f"results of the equation; of {eqn.primitive} it answered {outcome!r}"
                 )
             if atoms is None or len(atoms) != len(eqn.outvars):
                 results = ", ".join(var.aval.str_short() for var in eqn.outvars)
