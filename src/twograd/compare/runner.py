@@ -221,7 +221,10 @@ def _fill(
         context = Context(settings, comparison, selected, result.cases, result.name, deadline, tell)
         attempt(result.name, "the experiment", lambda: _experiment(context, result))
     result.status = "failed" if problems else "done"
-    result.error = "; ".join(f"{reason} (at {'; '.join(labels)})" for reason, labels in problems.items())
+    result.error = "; ".join(
+        reason if labels == [case_name({})] else f"{reason} (at {'; '.join(labels)})"
+        for reason, labels in problems.items()
+    )
 
 
 def cell_name(comparison: str, case: str) -> str:
