@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,19 @@ def test_a_broken_link_is_found(tmp_path):
         "c.html",
         "none.svg",
     ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_say_their_kernel(path):
+    """Where jupytext looks for it: elsewhere the header would be a cell of the notebook."""
+    header, page = path.read_text(encoding="utf-8").split("---\n")[1:3]
+    assert re.fullmatch(r"jupyter:\n  jupytext:\n(    .*\n)+  kernelspec:\n(    .*\n)+", header)
+    assert page.startswith("\n# ")
+    if find_spec("jupytext"):
+        jupytext = import_module("jupytext")
+        made = jupytext.read(path)
+        assert made.metadata["kernelspec"]["name"] == "python3"
+        assert {cell.cell_type for cell in made.cells} == {"markdown", "code"}
 
 
 def test_the_summaries_have_every_chapter():
