@@ -94,7 +94,7 @@ def _said(run: Callable[[Any], None], answer: Callable[..., Any]) -> str:
 
 def _where(error: Exception, answer: Callable[..., Any]) -> str:
     """The line of the answer that was being run, where it can be told."""
-    file = getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", None)
+    file = getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", "")
     line, traceback = "", error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename == file:

@@ -54,12 +54,12 @@ class OperandRule:
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> "OperandRule":
-        first, *rest = inspect.signature(function).parameters.values() or [None]
-        name = first and first.name
-        assert name in ("ct", "cts"), f"{function}: the first parameter is ct or cts, not {name}"
+        parameters = [*inspect.signature(function).parameters.values()]
+        first, rest = parameters[0].name if parameters else None, parameters[1:]
+        assert first in ("ct", "cts"), f"{function}: the first parameter is ct or cts, not {first}"
         statics = tuple(p.name for p in rest if p.kind is p.KEYWORD_ONLY)
         reads = tuple(p.name for p in rest if p.kind is not p.KEYWORD_ONLY)
-        return cls(function, reads, statics, all_cts=name == "cts")
+        return cls(function, reads, statics, all_cts=first == "cts")
 
     @property
     def saves(self) -> tuple[str, ...]:
