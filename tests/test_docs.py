@@ -81,10 +81,11 @@ def test_notebooks_say_their_kernel(path):
         assert {cell.cell_type for cell in made.cells} == {"markdown", "code"}
 
 
-def test_the_summaries_have_every_chapter():
-    summaries = (DOCS / "zh.md").read_text(encoding="utf-8")
-    for path in CHAPTERS + NOTEBOOKS:
-        assert f"({path.parent.name}/{path.name})" in summaries
+@pytest.mark.parametrize(("page", "of"), [("zh.md", CHAPTERS + NOTEBOOKS), ("answers.md", CHAPTERS)])
+def test_the_summaries_and_answers_have_every_chapter(page, of):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for path in of:
+        assert f"({path.parent.name}/{path.name})" in text
 
 
 def test_chapters_lead_on_to_pages_that_exist():
