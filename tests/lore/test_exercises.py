@@ -186,7 +186,7 @@ SAID = [
     ("logistic", lambda ct, out: 2 * ct * out * (1 - out), BY_JAX, "0.6417]: 2 times as much"),
     ("logistic", lambda ct, out: 0 * ct, BY_DIFFERENCES, "0.6417]: nothing has arrived"),
     ("logistic", lambda ct, out: None, BY_DIFFERENCES, "the rule returns None: is there a return?"),
-    ("logistic", lambda ct, out: (ct,), BY_JAX, "the rule returns a tuple: the cotangent of one operand is one array"),
+    ("logistic", lambda ct, out: (ct,), BY_JAX, "a rule of logistic returned a tuple; of one operand it is one array"),
     ("logistic", lambda ct, s: ct, BY_JAX, "names ['s'], which it has not; there are ['out', 'outs', 'x']"),
     ("logistic", lambda: 1, BY_JAX, "the first parameter is ct or cts, not None"),
     ("logistic", reads_a_value, BY_JAX, "Use a.any() or a.all(), in the line: if out > 0:"),

@@ -311,9 +311,12 @@ def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> 
                 f"{sorted(eqn.params)}"
             ) from None
         try:
-            in_cts[where] = operand_rule.function(*arguments, **statics)
+            ct = operand_rule.function(*arguments, **statics)
         except NotImplementedError as error:
             raise NoRule(eqn, str(error)) from None
+        if isinstance(where, int) and isinstance(ct, (tuple, list)):
+            raise TypeError(f"a rule of {eqn.primitive} returned a {type(ct).__name__}; of one operand it is one array")
+        in_cts[where] = ct
     return in_cts
 
 
