@@ -7,6 +7,7 @@ tests hold that it is the same. Read :func:`rerun`.
 
 import contextlib
 import io
+import linecache
 import re
 import sys
 from pathlib import Path
@@ -15,12 +16,23 @@ from typing import Any
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 
 
+def code_of(page: str) -> list[str]:
+    """The lines of the programs of a ``page``, each where it stands; in place of all others, empty ones."""
+    lines = ["\n"] * page.count("\n")
+    for block in BLOCK.finditer(page):
+        code = block["code"].splitlines(keepends=True)
+        first = page.count("\n", 0, block.start("code"))
+        lines[first : first + len(code)] = code
+    return lines
+
+
 def rerun(page: str, name: str) -> tuple[str, dict[str, Any]]:
     """Runs the programs of a ``page``; returns it with the output that they print, and the names that they define.
 
     A block that prints nothing shows none. Raises what a program raises; a traceback has the page's lines.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
+    linecache.cache[name] = (len(page), None, code_of(page), name)  # for errors that quote a line of the program
 
     def run(block: re.Match[str]) -> str:
         code = block["code"]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -278,11 +279,87 @@ def test_a_comparison_that_raises_is_code_3_and_leaves_the_rest(capsys, tmp_path
     assert re.search(r"autograd\s+ok", out)
 
 
-def test_an_engine_that_raises_is_code_3(capsys, tmp_path):
+LINE = GOOD.splitlines().index('    return ops.np.sum(x * params["w"] * params["w"])') + 1
+
+MISTAKES = {
+    "misspelt": (
+        "np.sum(x",
+        "np.summ(x",
+        rf"bad\.py:{LINE}: AttributeError: module '\S*' has no .*Did you mean 'sum'\?",
+    ),
+    "wrong shape": ("(x * params", "(x[:3] * params", rf"bad\.py:{LINE}: TypeError: mul got incompatible shapes"),
+    "missing import": ("ops.np.sum", "np.sum", rf"bad\.py:{LINE}: NameError: name 'np' is not defined"),
+    "a branch": (
+        "return ops",
+        "return 0.0 if x[0] > 9 else ops",
+        rf"bad\.py:{LINE}: TracerBool.*no value yet. Write jnp.where",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "message"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize("verb", ["check", "corners", "trace"])
+def test_a_mistake_is_told_with_the_users_own_line(capsys, tmp_path, monkeypatch, before, after, message, verb):
+    monkeypatch.chdir(tmp_path)  # the file is named as one does, relative to where one is
+    (tmp_path / "bad.py").write_text(GOOD.replace(before, after))
+    options = ["--engines", "graph", "-q", "--quick"] if verb == "check" else []
+    code, out, err = twograd(capsys, verb, "bad.py", *options)
+    assert (code, out) == (3 if verb == "check" else 2, "")
+    assert re.search(message, err), err
+    assert "internal" not in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["corners", "trace"])
+@pytest.mark.parametrize("result", ["x * params['w']", "None"])
+def test_a_program_that_is_no_scalar_is_the_users(capsys, tmp_path, verb, result):
+    (tmp_path / "bad.py").write_text(GOOD.replace("return ops.np.sum", f"return {result}\n    ops.np.sum"))
+    code, out, err = twograd(capsys, verb, str(tmp_path / "bad.py"))
+    assert (code, out) == (2, "")
+    assert re.match(rf"twograd: \S*bad\.py: TypeError: {verb} needs a program that returns a real scalar", err)
+
+
+def test_a_line_is_named_where_a_file_does_not_import(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("\n\nx = (1\n")
+    (tmp_path / "bad.py").write_text("\nimport broken\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for verb in ("corners", "trace"):
+        code, _, err = twograd(capsys, verb, "bad.py")
+        assert code == 2
+        assert err.startswith("twograd: broken.py:3: does not import (SyntaxError"), err
+
+
+def test_a_program_that_is_no_function_of_its_inputs(capsys, tmp_path):
+    text = GOOD.replace("return ops.np.sum(x", "count.append(1.0)\n    return len(count) * ops.np.sum(x")
+    (tmp_path / "bad.py").write_text(text.replace("def loss", "count = []\n\ndef loss"))
+    code, out, _ = twograd(capsys, "check", str(tmp_path / "bad.py"), "--engines", "graph", "-q")
+    assert code == 1
+    assert re.search(r"graph mismatch: the program returned \S+ and then \S+ for the same\s+inputs", out), out
+
+
+def test_inputs_that_are_no_tuple_are_named(capsys, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        GOOD.replace("return {", "return [{").replace("standard_normal(4)\n", "standard_normal(4)]\n", 1)
+    )
+    code, out, err = twograd(capsys, "check", str(tmp_path / "bad.py"), "--engines", "graph", "-q")
+    assert (code, out) == (3, "")
+    assert "inputs returns a tuple, (params, *batch): what is differentiated, and the rest; it returned a list" in err
+
+
+def test_new_says_a_command_that_can_be_pasted(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = twograd(capsys, "new", "mine; it's")
+    assert shlex.split(out.partition("`")[2].partition("`")[0])[-1] == "mine; it's.py"
+
+
+def test_an_engine_that_raises_is_code_3(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.py").write_text(GOOD.replace("loss=loss)", "loss=loss, variants={'autograd': lambda *_: 1 / 0})"))
-    code, out, _ = twograd(capsys, "check", "--only", str(tmp_path / "bad.py"), *FAST[:3])
+    code, out, _ = twograd(capsys, "check", "--only", "bad.py", *FAST[:3])
     assert code == 3
-    assert "autograd failed: ZeroDivisionError: division by zero" in out
+    line = len(GOOD.splitlines())
+    assert f"autograd failed: bad.py:{line}: ZeroDivisionError: division by zero" in " ".join(out.split())
 
 
 def test_a_wrong_gradient_is_code_1(capsys, tmp_path):

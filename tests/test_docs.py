@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,10 +68,24 @@ def test_a_broken_link_is_found(tmp_path):
     ]
 
 
-def test_the_summaries_have_every_chapter():
-    summaries = (DOCS / "zh.md").read_text(encoding="utf-8")
-    for path in CHAPTERS + NOTEBOOKS:
-        assert f"({path.parent.name}/{path.name})" in summaries
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_say_their_kernel(path):
+    """Where jupytext looks for it: elsewhere the header would be a cell of the notebook."""
+    header, page = path.read_text(encoding="utf-8").split("---\n")[1:3]
+    assert re.fullmatch(r"jupyter:\n  jupytext:\n(    .*\n)+  kernelspec:\n(    .*\n)+", header)
+    assert page.startswith("\n# ")
+    if find_spec("jupytext"):
+        jupytext = import_module("jupytext")
+        made = jupytext.read(path)
+        assert made.metadata["kernelspec"]["name"] == "python3"
+        assert {cell.cell_type for cell in made.cells} == {"markdown", "code"}
+
+
+@pytest.mark.parametrize(("page", "of"), [("zh.md", CHAPTERS + NOTEBOOKS), ("answers.md", CHAPTERS)])
+def test_the_summaries_and_answers_have_every_chapter(page, of):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for path in of:
+        assert f"({path.parent.name}/{path.name})" in text
 
 
 def test_chapters_lead_on_to_pages_that_exist():

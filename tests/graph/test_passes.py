@@ -612,6 +612,17 @@ def test_own_visitor_that_has_nothing_for_a_result():
         graph.trace(jnp.sin, X).optimize(emptying)
 
 
+@pytest.mark.parametrize(
+    "answer", [lambda eqn: eqn.invars[0], lambda eqn: ("neg", eqn.invars[0]), lambda eqn: (eqn.invars, "neg")]
+)
+def test_own_visitor_that_answers_something_else(answer):
+    def odd(closed):
+        return passes.rewrite("odd", closed, lambda walk: answer)
+
+    with raises(TypeError, "a list of what stands for the results of the equation; of sin it answered"):
+        graph.trace(jnp.sin, X).optimize(odd)
+
+
 def test_own_pass_that_breaks_the_program():
     def breaking(closed):
         return closed.replace(jaxpr=closed.jaxpr.replace(eqns=closed.jaxpr.eqns[1:])), report_of(closed, closed)

@@ -146,6 +146,71 @@ def test_what_is_said_has_numbers_or_the_error():
     assert "Python does not nest calls" in check("backward", depth_first).said[DEEP]
 
 
+def returns_nothing(tape, result, ct):
+    rules.pullback(tape[-1].eqn, tape[-1].saved, [ct], tape[-1].wanted)
+
+
+def adds_to_what_is_not_there(tape, result, ct):
+    ct_env = {result: ct}
+    for entry in reversed(tape):
+        for x in entry.operands:
+            ct_env[x] += ct
+    return ct_env
+
+
+def keys_by_id(tape, result, ct):
+    return {id(x): ct for entry in tape for x in entry.operands}
+
+
+def first_equation_deleted_in_place(closed):
+    del closed.eqns[0]
+    return closed
+
+
+def live_code_from_below(closed):
+    """As it was collected: the last equation comes first."""
+    made = exercises.dead_code(closed)
+    return made.replace(jaxpr=made.jaxpr.replace(eqns=made.eqns[::-1]))
+
+
+def reads_a_value(ct, out):
+    if out > 0:
+        return ct
+    return -ct
+
+
+STAYS = "what is needed stays"
+
+SAID = [
+    ("logistic", lambda ct, out: -ct * out * (1 - out), BY_DIFFERENCES, "0.6417]: the sign is wrong"),
+    ("logistic", lambda ct, out: 2 * ct * out * (1 - out), BY_JAX, "0.6417]: 2 times as much"),
+    ("logistic", lambda ct, out: 0 * ct, BY_DIFFERENCES, "0.6417]: nothing has arrived"),
+    ("logistic", lambda ct, out: None, BY_DIFFERENCES, "the rule returns None: is there a return?"),
+    ("logistic", lambda ct, out: (ct,), BY_JAX, "a rule of logistic returned a tuple; of one operand it is one array"),
+    ("logistic", lambda ct, s: ct, BY_JAX, "names ['s'], which it has not; there are ['out', 'outs', 'x']"),
+    ("logistic", lambda: 1, BY_JAX, "the first parameter is ct or cts, not None"),
+    ("logistic", reads_a_value, BY_JAX, "Use a.any() or a.all(), in the line: if out > 0:"),
+    ("broadcast", lambda ct, *, dims: ct, "(3,) to (3, 4)", "names the parameter 'dims', which it has not; there"),
+    ("backward", returns_nothing, "chain", "a walk returns a dict from each Variable to its cotangent, not NoneType"),
+    ("backward", lambda tape, result, ct: [ct], DEEP, "its cotangent, not list"),
+    ("backward", lambda tape, result, ct: {result: ct}, "chain", "no cotangent of <Variable float64[3]>, an operand"),
+    ("backward", keys_by_id, "chain", "no cotangent of <Variable float64[3]>, an operand of the program; it has ["),
+    ("backward", adds_to_what_is_not_there, "chain", "KeyError: <Variable float64[3]>, in the line: ct_env[x] += ct"),
+    ("dead-code", lambda closed: None, STAYS, "a pass returns a ClosedJaxpr, not NoneType"),
+    ("dead-code", live_code_from_below, STAYS, "the equation of mul reads what no equation before it computes"),
+    ("dead-code", forgets_what_is_needed_in_turn, STAYS, "the equation of sin reads what no equation"),
+    ("dead-code", first_equation_deleted_in_place, STAYS, "reads what no equation before it computes"),
+    ("dead-code", lambda closed: closed.replace(jaxpr=closed.jaxpr.replace(eqns=[])), STAYS, "returns what no"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "where", "words"), SAID)
+def test_what_is_said_names_the_mistake(name, answer, where, words):
+    assert words in check(name, answer).said[where]
+    exercise = next(each for each in EXERCISES if each.name == name)
+    exercise.checks[where](exercise.solution)  # the answer has spoiled nothing
+
+
 def test_what_is_no_answer():
     with pytest.raises(LookupError, match="no exercise is called 'tanh'; there are logistic, "):
         check("tanh", jnp.tanh)

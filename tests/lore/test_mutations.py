@@ -111,4 +111,4 @@ def test_the_command_shows_all_as_a_table(capsys, monkeypatch):
     assert cli.main(["mutate", "--color", "never"]) == 0
     out = capsys.readouterr().out
     assert "no verdict" not in out
-    assert "Of 1 changes are caught: 0 by types, 0 by engines, 1 by differences, 1 by jax.vjp" in " ".join(out.split())
+    assert "Changes caught, of 1: 0 by types, 0 by engines, 1 by differences, 1 by jax.vjp" in " ".join(out.split())

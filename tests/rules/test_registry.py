@@ -135,7 +135,8 @@ def test_a_refused_primitive_raises_its_reason_where_a_cotangent_arrives(monkeyp
     [
         (None, {"x": lambda ct, z: ct}, "names .'z'."),
         (None, {"x": lambda ct, z_aval: ct}, "names .'z'."),
-        (None, {"x": lambda x, ct: ct}, "first parameter is ct or cts"),
+        (None, {"x": lambda x, ct: ct}, "first parameter is ct or cts, not x"),
+        (None, {"x": lambda: 1}, "first parameter is ct or cts, not None"),
         ("x y", {"z": lambda ct: ct}, "no operand 'z'"),
     ],
 )
@@ -144,6 +145,22 @@ def test_a_rule_that_names_what_its_primitive_has_not_is_refused(operands, rule,
     with pytest.raises(AssertionError, match=text):
         rules.vjp(primitive, *([operands] if operands else []), **rule)
     assert primitive not in rules.table
+
+
+def test_a_parameter_that_the_primitive_has_not_is_named(monkeypatch):
+    primitive = thrice()
+    monkeypatch.setattr("twograd.rules.registry.table", dict(rules.table))
+    rules.vjp(primitive, x=lambda ct, *, axes: ct)
+    with pytest.raises(TypeError, match=r"rule of thrice names the parameter 'axes', which it has not; .* \[\]"):
+        our_vjp(lambda x: (primitive.bind(x),), [1.0], [1.0])
+
+
+def test_a_rule_that_returns_several_for_one_operand_is_named(monkeypatch):
+    primitive = thrice()
+    monkeypatch.setattr("twograd.rules.registry.table", dict(rules.table))
+    rules.vjp(primitive, x=lambda ct: (ct,))
+    with pytest.raises(TypeError, match="a rule of thrice returned a tuple; of one operand it is one array"):
+        our_vjp(lambda x: (primitive.bind(x),), [1.0], [1.0])
 
 
 def test_a_second_rule_for_a_primitive_is_refused():

@@ -123,6 +123,19 @@ def witnesses(program: Program, inputs: tuple[Any, ...], rng: np.random.Generato
     return Witnesses(gradient, directionals)
 
 
+def unsteady(program: Program, inputs: tuple[Any, ...]) -> str:
+    """Why there is no gradient to agree on: that ``program`` returned two values for the same inputs. Or nothing."""
+    with jax.enable_x64(True):
+        arrays = jax.tree.map(lambda array: jnp.asarray(_widened(array)), inputs)
+        first, again = (float(program(*arrays)) for _ in range(2))
+    if np.isclose(first, again, rtol=1e-9, atol=0, equal_nan=True):
+        return ""
+    return (
+        f"the program returned {first:.6g} and then {again:.6g} for the same inputs, so no gradient can be agreed on; "
+        "has it random numbers of its own (make them in inputs, with rng), or does it keep something from call to call?"
+    )
+
+
 def examine(
     engine: Engine, found: Gradient, known: Witnesses, others: Mapping[str, tuple[Engine, Gradient]], dtype: str
 ) -> tuple[list[Check], str]:

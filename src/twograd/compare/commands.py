@@ -10,6 +10,7 @@ import datetime
 import functools
 import importlib
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def report(options: Options) -> int:
 
 def corners(options: Options) -> int:
     (declaration,) = program.find([options.file])
-    with jax.enable_x64(options.dtype == "float64"), runner.on_device(options.device):
+    with _setting(options), _users_own(declaration):
         f, args = four.declared(declaration, options.dtype, options.seed)
         found = four.corners(f, *args)
     terminal.show_corners(terminal.console(options.color), found)
@@ -91,11 +92,33 @@ def corners(options: Options) -> int:
 
 def trace(options: Options) -> int:
     (declaration,) = program.find([options.file])
-    with jax.enable_x64(options.dtype == "float64"), runner.on_device(options.device):
+    with _setting(options), _users_own(declaration):
         f, args = four.declared(declaration, options.dtype, options.seed)
+        four.check_scalar(f, args, "trace")
         found = linked_lines(f, args, declaration.path)
     terminal.show_lines(terminal.console(options.color), found)
     return OK
+
+
+@contextlib.contextmanager
+def _setting(options: Options) -> Iterator[None]:
+    with jax.enable_x64(options.dtype == "float64"), runner.on_device(options.device):
+        yield
+
+
+@contextlib.contextmanager
+def _users_own(declaration: program.Declaration) -> Iterator[None]:
+    """An error that came through the user's file, or that says of what type the program should be, is the user's."""
+    try:
+        yield
+    except CompareError:
+        raise
+    except Exception as error:
+        at = program.place(error)
+        if not at and not isinstance(error, TypeError):
+            raise
+        said = runner.describe(error)
+        raise CompareError(said if at else f"{declaration.path}: {said}") from error
 
 
 def plot(options: Options) -> int:
@@ -134,7 +157,7 @@ def new(options: Options) -> int:
         raise CompareError(f"{path} is there already, and stays as it is; choose another name.")
     writable_folder(str(path.parent))
     write_atomically(path, TEMPLATE.read_bytes())
-    print(f"{path}: a comparison to be changed; `twograd report --quick {path}` runs it.")
+    print(f"{path}: a comparison to be changed; `twograd report --quick {shlex.quote(str(path))}` runs it.")
     return OK
 
 

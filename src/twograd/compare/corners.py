@@ -119,12 +119,7 @@ def corners(f: Callable[..., Any], *args: Any) -> Corners:
     if not args or not all(jnp.issubdtype(jnp.result_type(leaf), np.floating) for leaf in tree_leaves(args[0])):
         raise TypeError(f"corners differentiates {name} in its first argument, which must hold real numbers")
     args = jax.tree.map(jnp.asarray, args)
-    with explaining(f):
-        out = jax.eval_shape(f, *args)
-    if getattr(out, "shape", None) != () or str(out.dtype) not in check.TOLERANCES:
-        raise TypeError(
-            f"corners needs a program that returns a real scalar, of float32 or float64; {name} returns {out}"
-        )
+    out = check_scalar(f, args, "corners")
     host = jax.tree.map(np.asarray, args)
     known = check.witnesses(f, host, np.random.default_rng(0))
     steep = check.witnesses(_slope(f), host, np.random.default_rng(0))
@@ -170,6 +165,18 @@ def corners(f: Callable[..., Any], *args: Any) -> Corners:
     # The shortest sample: what disturbs a run only ever makes it longer, and short runs are disturbed most.
     times = {key: min(found.seconds) for key, found in timing.measure(subjects, SAMPLING).items()}
     return Corners(name, tuple(_timed(corner, times) for corner in measured))
+
+
+def check_scalar(f: Callable[..., Any], args: Sequence[Any], who: str) -> jax.ShapeDtypeStruct:
+    """The type of ``f(*args)``. Raises TypeError where that is no real scalar, and what tracing it raises."""
+    with explaining(f):
+        out = jax.eval_shape(f, *args)
+    if getattr(out, "shape", None) != () or str(out.dtype) not in check.TOLERANCES:
+        name = getattr(f, "__name__", type(f).__name__)
+        raise TypeError(
+            f"{who} needs a program that returns a real scalar, of float32 or float64; {name} returns {out}"
+        )
+    return out
 
 
 def declared(

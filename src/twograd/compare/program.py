@@ -73,6 +73,7 @@ import importlib.util
 import inspect
 import itertools
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,7 @@ class Declaration:
             return _import_file(self.path)
         except Exception as error:
             raise CompareError(
-                f"{self.path}{_line_in(self.path, error)}: does not import ({type(error).__name__}: {error}). "
+                f"{place(error) or self.path}: does not import ({type(error).__name__}: {error}). "
                 f"Mend the file, or leave it out with --only."
             ) from error
 
@@ -223,8 +224,12 @@ def _read(path: Path) -> Declaration:
     return Declaration(path.stem, path, question.strip(), description.strip(), source)
 
 
+MODULE = "twograd_comparison_"
+"""How the modules' names begin that comparison files are run as."""
+
+
 def _import_file(path: Path) -> ModuleType:
-    name = f"twograd_comparison_{path.stem}"
+    name = f"{MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None, path
     assert spec.loader is not None, path
@@ -238,13 +243,22 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _line_in(path: Path, error: BaseException) -> str:
-    """``:LINE`` of the innermost frame of ``error`` that is in ``path``, or nothing."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f":{error.lineno}"
-    line, traceback = "", error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
-            line = f":{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return line
+def place(error: BaseException, path: Path | None = None) -> str:
+    """``FILE:LINE``, the innermost line of a comparison file, or of the file ``path``, that ``error`` came through.
+
+    Nothing where there is none.
+    """
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{_shown(error.filename)}:{error.lineno}"
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if str(frame.f_globals.get("__name__")).startswith(MODULE) or (path is not None and file == str(path)):
+            found = f"{_shown(file)}:{line}"
+    return found
+
+
+def _shown(file: str) -> str:
+    """Without the folder that one works in."""
+    here = Path.cwd()
+    return str(Path(file).relative_to(here)) if Path(file).is_relative_to(here) else file

@@ -9,6 +9,7 @@ checked, and only what agrees is timed, all engines in the same rounds.
 import contextlib
 import dataclasses
 import datetime
+import difflib
 import functools
 import itertools
 import time
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
 import jax
@@ -27,7 +28,7 @@ import numpy as np
 from twograd.compare import check, environment, timing
 from twograd.compare.engines import Built, Engine, Ops, check_names, create
 from twograd.compare.errors import CompareError, Unsupported
-from twograd.compare.program import Axes, Comparison, Declaration
+from twograd.compare.program import Axes, Comparison, Declaration, place
 from twograd.compare.results import (
     CaseResult,
     ComparisonResult,
@@ -45,6 +46,7 @@ from twograd.compare.results import (
 )
 from twograd.compare.trace import linked_lines
 from twograd.data import DataError, MissingData
+from twograd.graph.advice import NO_VALUE, explaining
 
 RESULTS_FILE = "results.json"
 
@@ -220,7 +222,10 @@ def _fill(
         context = Context(settings, comparison, selected, result.cases, result.name, deadline, tell)
         attempt(result.name, "the experiment", lambda: _experiment(context, result))
     result.status = "failed" if problems else "done"
-    result.error = "; ".join(f"{reason} (at {'; '.join(labels)})" for reason, labels in problems.items())
+    result.error = "; ".join(
+        reason if labels == [case_name({})] else f"{reason} (at {'; '.join(labels)})"
+        for reason, labels in problems.items()
+    )
 
 
 def cell_name(comparison: str, case: str) -> str:
@@ -255,11 +260,13 @@ def run_case(
 
     tell("checking gradients")
     known = _witnesses(comparison, axes, inputs, settings.seed)
+    unsteady: str | None = None
     gradients = {name: (entry.engine, entry.gradient) for name, entry in ready.items()}
     for name, entry in list(ready.items()):
         entry.row.checks, reason = check.examine(entry.engine, entry.gradient, known, gradients, settings.dtype)
         if reason:
-            entry.row.status, entry.row.reason = "mismatch", reason
+            unsteady = _unsteady(comparison, axes, inputs) if unsteady is None else unsteady
+            entry.row.status, entry.row.reason = "mismatch", unsteady or reason
             entry.row.stages.clear()
             del ready[name]
 
@@ -293,6 +300,11 @@ def make_inputs(comparison: Comparison, name: str, axes: Axes, settings: Setting
     """``(params, *batch)`` as NumPy arrays of the run's dtype, the same for every engine and every run of this seed."""
     assert comparison.inputs is not None, name
     made = comparison.inputs(generator(settings.seed, name, case_name(axes)), **axes)
+    if not isinstance(made, tuple):
+        raise CompareError(
+            f"{name}: inputs returns a tuple, (params, *batch): what is differentiated, and the rest; it returned "
+            f"a {type(made).__name__}"
+        )
     return jax.tree.map(lambda leaf: cast(leaf, settings.dtype), tuple(made))
 
 
@@ -330,7 +342,7 @@ def _trace(path: Path, comparison: Comparison, settings: Settings, name: str) ->
     except Unsupported as reason:
         return Trace(case_name(axes), missing=str(reason))
     except Exception as error:
-        return Trace(case_name(axes), missing=_describe(error))
+        return Trace(case_name(axes), missing=describe(error))
 
 
 # --- the parts of a case ----------------------------------------------------------------------------------------------
@@ -363,7 +375,7 @@ def _build(engine: Engine, comparison: Comparison, axes: Axes, inputs: tuple[Any
     except Unsupported as reason:
         return Row(engine.name, "skipped", str(reason))
     except Exception as error:
-        return Row(engine.name, "failed", _describe(error), texts={"traceback": _traceback(error)})
+        return Row(engine.name, "failed", describe(error), texts={"traceback": _traceback(error)})
     row = Row(engine.name, "ok", loss=gradient.loss, stages=stopwatch.measurements())
     asked, given = (sorted({str(x.dtype) for x in jax.tree.leaves(tree)}) for tree in (inputs[0], gradient.leaves))
     if asked != given:
@@ -393,7 +405,7 @@ def _every_stage_runs(entry: Ready) -> bool:
         try:
             run_stage()
         except Exception as error:
-            entry.row.status, entry.row.reason = "failed", f"{stage}: {_describe(error)}"
+            entry.row.status, entry.row.reason = "failed", f"{stage}: {describe(error)}"
             entry.row.texts["traceback"] = _traceback(error)
             entry.row.stages.clear()
             return False
@@ -404,9 +416,18 @@ def _witnesses(comparison: Comparison, axes: Axes, inputs: tuple[Any, ...], seed
     """The outside oracles; none where the program has no form in JAX."""
     try:
         program = _program(comparison, "jax-jit", "jax", axes, JAX_OPS)
-        return check.witnesses(program, inputs, generator(seed, "directions"))
+        with explaining(program):
+            return check.witnesses(program, inputs, generator(seed, "directions"))
     except Unsupported:
         return check.Witnesses(None, [])
+
+
+def _unsteady(comparison: Comparison, axes: Axes, inputs: tuple[Any, ...]) -> str:
+    """Why a program is no function of its inputs; nothing where two runs of it agree."""
+    try:
+        return check.unsteady(_program(comparison, "jax-eager", "jax", axes, JAX_OPS), inputs)
+    except Unsupported:
+        return ""
 
 
 def _program(comparison: Comparison, engine: str, family: str, axes: Axes, ops: Ops) -> Callable[..., Any]:
@@ -429,23 +450,29 @@ def _describe_program(entry: Ready) -> None:
     try:
         entry.row.counts, entry.row.texts = dict(entry.built.counts()), dict(entry.built.texts())
     except Exception as error:
-        entry.row.notes.append(f"no counts: {_describe(error)}")
+        entry.row.notes.append(f"no counts: {describe(error)}")
 
 
 def _reason(error: Exception, path: Path) -> str:
     """What stands in the results of an error that ended a case: the user's own errors as they are."""
-    return str(error) if isinstance(error, CompareError | DataError) else _describe(error, path)
+    return str(error) if isinstance(error, CompareError | DataError) else describe(error, path)
 
 
-def _describe(error: BaseException, path: Path | None = None) -> str:
-    """One line: the error's type and text, and, with ``path``, the innermost line of that file that it came through."""
+def describe(error: BaseException, path: Path | None = None) -> str:
+    """One line: the innermost line of the comparison (or of the file ``path``) that the error came through, its type,
+    its text, and the way out where one is known."""
+    where = place(error, path)
     text = " ".join(str(error).split())
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if path and frame.filename == str(path)
-    ]
-    where = f"{path}:{lines[-1]}: " if lines else ""
-    what = f"{where}{type(error).__name__}: {text[:500]}" if text else f"{where}{type(error).__name__}"
-    return environment.without_private_paths(what)
+    advice = [note for note in getattr(error, "__notes__", ()) if NO_VALUE in note]
+    if advice:  # JAX's text names lines of this package
+        code, why, *forms = advice[0].splitlines()
+        forms = [form.partition("  #")[0].strip() for form in forms if form.startswith("    ")]
+        text = f"{code.partition('): ')[2]} {why} {', or '.join(forms)}"
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        close = difflib.get_close_matches(str(error.name), dir(error.obj), n=1)
+        text += f". Did you mean '{close[0]}'?" if close else ""
+    said = ": ".join(part for part in (where, type(error).__name__, text[:500]) if part)
+    return environment.without_private_paths(said)
 
 
 def _traceback(error: BaseException) -> str:

@@ -85,11 +85,12 @@ def show_checks(screen: Console, found: Results) -> None:
             screen.print(table)
         _show_reasons(screen, comparison)
         _show_findings(screen, comparison)
-    _footer(
-        screen,
-        "Errors are against jax.grad in float64. 'agree' counts the witnesses that agree and stand on other derivative "
-        "rules than the engine's own (finite differences, JAX, PyTorch, HIPS autograd).",
-    )
+    if any(comparison.cases for comparison in found.comparisons):
+        _footer(
+            screen,
+            "Errors are against jax.grad in float64. 'agree' counts the witnesses that agree and stand on other "
+            "derivative rules than the engine's own (finite differences, JAX, PyTorch, HIPS autograd).",
+        )
 
 
 def show_timings(screen: Console, found: Results) -> None:
@@ -99,11 +100,12 @@ def show_timings(screen: Console, found: Results) -> None:
             screen.print(_timing_table(comparison, case))
         _show_reasons(screen, comparison)
         _show_findings(screen, comparison)
-    _footer(
-        screen,
-        "Medians. 'first' is the time from the program to its first gradient (tracing, compiling, first call). '!' and "
-        "'!!': the interquartile range exceeds 10 % or 25 % of the median; run again on a quiet machine.",
-    )
+    if any(comparison.cases for comparison in found.comparisons):
+        _footer(
+            screen,
+            "Medians. 'first' is the time from the program to its first gradient (tracing, compiling, first call). '!' "
+            "and '!!': the interquartile range exceeds 10 % or 25 % of the median; run again on a quiet machine.",
+        )
 
 
 def show_corners(screen: Console, found: Corners) -> None:

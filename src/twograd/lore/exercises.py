@@ -7,7 +7,9 @@ The notebooks of ``docs/notebooks/`` are around these.
 Expected values come from central differences in float64, and, for a rule, from JAX.
 """
 
+import functools
 import inspect
+import linecache
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -86,8 +88,19 @@ def _said(run: Callable[[Any], None], answer: Callable[..., Any]) -> str:
     except AssertionError as error:
         return str(error)
     except Exception as error:
-        return f"it raises {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return f"it raises {type(error).__name__}: {str(error).partition(chr(10))[0]}{_where(error, answer)}"
     return ""
+
+
+def _where(error: Exception, answer: Callable[..., Any]) -> str:
+    """The line of the answer that was being run, where it can be told."""
+    file = getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", "")
+    line, traceback = "", error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == file:
+            line = linecache.getline(file, traceback.tb_lineno).strip()
+        traceback = traceback.tb_next
+    return line and f", in the line: {line}"
 
 
 # --- a missing rule ---------------------------------------------------------------------------------------------------
@@ -99,13 +112,26 @@ def rule_check(
     """Holds the answer, a rule of ``primitive`` for ``operand``, to some of what :func:`examine` asks."""
 
     def run(answer):
-        with replaced(primitive, **{operand: answer}):
+        with replaced(primitive, **{operand: returning_something(answer)}):
             outcomes = examine(program, *args)
         for name in ("types", *what):
             if name in outcomes and outcomes[name].caught:
                 raise Wrong(outcomes[name].said)
 
     return run
+
+
+def returning_something(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``rule``, with an error where it returns None, which in a rule says that the cotangent is zero."""
+
+    @functools.wraps(rule)
+    def checked(*args, **kwargs):
+        ct = rule(*args, **kwargs)
+        if ct is None:
+            raise Wrong("the rule returns None: is there a return?")
+        return ct
+
+    return checked
 
 
 def keeps(*names: str) -> Callable[[Any], None]:
@@ -184,15 +210,28 @@ def tape_check(program: Callable[..., Variable], *xs: Any) -> Callable[[Any], No
         tape: list[Entry] = []
         variables = variables_of(xs)
         result = program(tape, *variables)
-        ct_env = answer(tape, result, lax.full_like(result.value, 1))
+        ct_env = walked(answer, tape, result)
         for i, (variable, x) in enumerate(zip(variables, xs, strict=True)):
-            ct = ct_env.get(variable)
-            found = jnp.zeros(variable.aval.shape) if ct is None else ct
+            found = cotangent(ct_env, variable)
             if found.shape != variable.aval.shape:
                 raise Wrong(f"the cotangent of operand {i}, of shape {variable.aval.shape}, has shape {found.shape}")
             agree(found, lambda moved, i=i: program([], *variables_of([*xs[:i], moved, *xs[i + 1 :]])).value, x)
 
     return run
+
+
+def walked(answer: Callable[..., Any], tape: list[Entry], result: Variable) -> Mapping[Any, Any]:
+    ct_env = answer(tape, result, lax.full_like(result.value, 1))
+    if not isinstance(ct_env, Mapping):
+        raise Wrong(f"a walk returns a dict from each Variable to its cotangent, not {type(ct_env).__name__}")
+    return ct_env
+
+
+def cotangent(ct_env: Mapping[Any, Any], variable: Variable) -> Any:
+    ct = ct_env.get(variable)
+    if ct is None:
+        raise Wrong(f"the dict has no cotangent of {variable}, an operand of the program; it has {[*ct_env]}")
+    return ct
 
 
 def chain(tape, x):
@@ -232,7 +271,7 @@ def deep(answer):
         tape.append(tape[0]._replace(operands=(result,), result=Variable(result.value)))
         result = tape[-1].result
     try:
-        found = answer(tape, result, jnp.float32(1)).get(x)
+        found = cotangent(walked(answer, tape, result), x)
     except RecursionError:
         raise Wrong("it calls itself once for each operation, and Python does not nest calls as deep") from None
     if found != (-1) ** DEEP:
@@ -268,13 +307,15 @@ def pass_check(fires: Mapping[str, int], program: Callable[..., Any], *args: Any
 
     def run(answer):
         g = graph.trace(program, *args)
-        changed = answer(g.jaxpr)
+        expected = jaxpr_as_fun(g.jaxpr)(*args)
+        # JAX keeps what it has traced: an answer that deletes equations in place would spoil all later checks.
+        changed = answer(g.jaxpr.replace(jaxpr=g.jaxpr.jaxpr.replace(eqns=[*g.jaxpr.eqns])))
         changed = changed[0] if isinstance(changed, tuple) else changed
         if not isinstance(changed, ClosedJaxpr):
             raise Wrong(f"a pass returns a ClosedJaxpr, not {type(changed).__name__}")
         if list(map(str, changed.in_avals)) != list(map(str, g.jaxpr.in_avals)):
             raise Wrong(f"the program took {g.jaxpr.in_avals}, and now takes {changed.in_avals}")
-        expected = jaxpr_as_fun(g.jaxpr)(*args)
+        check_order(changed)
         found = jaxpr_as_fun(changed)(*args)
         if len(found) != len(expected):
             raise Wrong(f"the program returned {len(expected)} results, and now returns {len(found)}")
@@ -287,6 +328,19 @@ def pass_check(fires: Mapping[str, int], program: Callable[..., Any], *args: Any
                 raise Wrong(f"there are {has} equations of {name}, and there should be {count}")
 
     return run
+
+
+def check_order(closed: ClosedJaxpr) -> None:
+    """That an equation comes after those whose results it reads."""
+    computed = {*closed.jaxpr.constvars, *closed.jaxpr.invars}
+    for eqn in closed.eqns:
+        for atom in eqn.invars:
+            if isinstance(atom, Var) and atom not in computed:
+                raise Wrong(f"the equation of {eqn.primitive} reads what no equation before it computes")
+        computed.update(eqn.outvars)
+    for atom in closed.jaxpr.outvars:
+        if isinstance(atom, Var) and atom not in computed:
+            raise Wrong("the program returns what no equation computes")
 
 
 def with_dead_code(x):

@@ -79,7 +79,24 @@ def agree(gradient: Any, f: Callable[[np.ndarray], Any], x: Any) -> None:
     """Raises Disagreement where ``gradient`` is not that of ``f`` at ``x`` by differences: what a gradcheck does."""
     expected = differences(f, x)
     if not np.allclose(gradient, expected, rtol=TOLERANCE, atol=TOLERANCE):
-        raise Disagreement(f"got {rounded(gradient)}, differences give {rounded(expected)}")
+        raise Disagreement(
+            f"got {rounded(gradient)}, differences give {rounded(expected)}{at_a_glance(gradient, expected)}"
+        )
+
+
+def at_a_glance(found: Any, expected: Any) -> str:
+    """What one sees in wrong numbers: that they are zero, of the other sign, or all too large by one factor."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    if not found.any():
+        return ": nothing has arrived"
+    if found.shape == expected.shape and expected.any():
+        factor = np.vdot(expected, found) / np.vdot(expected, expected)
+        if np.allclose(found, factor * expected, rtol=TOLERANCE, atol=TOLERANCE):
+            if abs(factor + 1) < TOLERANCE:
+                return ": the sign is wrong"
+            if expected.size > 1:
+                return f": {factor:.3g} times as much"
+    return ""
 
 
 def rounded(value: Any) -> Any:

@@ -38,7 +38,7 @@ import twograd.lax as tlax
 import twograd.numpy as tnp
 from twograd import graph, rules, tape
 from twograd.errors import CotangentMismatch
-from twograd.lore.museum import STEP, TOLERANCE, Disagreement, agree, rounded
+from twograd.lore.museum import STEP, TOLERANCE, Disagreement, agree, at_a_glance, rounded
 
 CHECKS = {
     "types": "the cotangents have the types of their operands: `accumulate` asserts it at each equation",
@@ -152,7 +152,7 @@ def _bent(f: Callable[[np.ndarray], Any], x: np.ndarray) -> bool:
 def _compared(found: Sequence[Any], expected: Sequence[Any], who: str) -> Outcome:
     for mine, other in zip(found, expected, strict=True):
         if not np.allclose(mine, other, rtol=1e-9, atol=1e-9):
-            return Outcome(True, f"got {rounded(mine)}, {who} {rounded(other)}")
+            return Outcome(True, f"got {rounded(mine)}, {who} {rounded(other)}{at_a_glance(mine, other)}")
     return Outcome(False)
 
 
@@ -295,7 +295,7 @@ def summary(found: Sequence[tuple[Mutation, dict[str, Outcome]]]) -> str:
         for mutation, outcomes in found
         if not any(outcomes[check].caught for check in numbers if check in outcomes)
     ]
-    text = f"Of {len(found)} changes are caught: {', '.join(counts)}."
+    text = f"Changes caught, of {len(found)}: {', '.join(counts)}."
     if harmless:
         text += f" No number is wrong in {', '.join(harmless)}: with these programs the derivative is right."
     return text

@@ -54,11 +54,12 @@ class OperandRule:
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> "OperandRule":
-        first, *rest = inspect.signature(function).parameters.values()
-        assert first.name in ("ct", "cts"), f"{function}: the first parameter is ct or cts, not {first.name}"
+        parameters = [*inspect.signature(function).parameters.values()]
+        first, rest = parameters[0].name if parameters else None, parameters[1:]
+        assert first in ("ct", "cts"), f"{function}: the first parameter is ct or cts, not {first}"
         statics = tuple(p.name for p in rest if p.kind is p.KEYWORD_ONLY)
         reads = tuple(p.name for p in rest if p.kind is not p.KEYWORD_ONLY)
-        return cls(function, reads, statics, all_cts=first.name == "cts")
+        return cls(function, reads, statics, all_cts=first == "cts")
 
     @property
     def saves(self) -> tuple[str, ...]:
@@ -125,7 +126,9 @@ def vjp(primitive: Primitive, operands: str | None = None, /, **rules: Callable[
     for name, rule in by_operand.items():
         assert name in known, f"{primitive} has no operand {name!r}"
         unknown = {read.removesuffix("_avals").removesuffix("_aval") for read in rule.reads} - known
-        assert not unknown, f"the rule of {primitive} for {name} names {sorted(unknown)}, which it has not"
+        assert not unknown, (
+            f"the rule of {primitive} for {name} names {sorted(unknown)}, which it has not; there are {sorted(known)}"
+        )
     _enter(Rule(primitive, names, by_operand))
 
 
@@ -300,11 +303,20 @@ def pullback(eqn: JaxprEqn, saved: Any, cts: Values, wanted: Sequence[bool]) -> 
             continue
         arguments = [tuple(cts) if operand_rule.all_cts else cts[0]]
         arguments += [saved[name] if name in saved else _aval(eqn, rule, name) for name in operand_rule.reads]
-        statics = {key: wanted[where] if key == "wanted" else eqn.params[key] for key in operand_rule.statics}
         try:
-            in_cts[where] = operand_rule.function(*arguments, **statics)
+            statics = {key: wanted[where] if key == "wanted" else eqn.params[key] for key in operand_rule.statics}
+        except KeyError as error:
+            raise TypeError(
+                f"a rule of {eqn.primitive} names the parameter {error}, which it has not; there are "
+                f"{sorted(eqn.params)}"
+            ) from None
+        try:
+            ct = operand_rule.function(*arguments, **statics)
         except NotImplementedError as error:
             raise NoRule(eqn, str(error)) from None
+        if isinstance(where, int) and isinstance(ct, (tuple, list)):
+            raise TypeError(f"a rule of {eqn.primitive} returned a {type(ct).__name__}; of one operand it is one array")
+        in_cts[where] = ct
     return in_cts
 
 

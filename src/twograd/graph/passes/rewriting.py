@@ -112,12 +112,12 @@ class Walk:
             eqn = eqn.replace(source_info=source_info)
         outcome = self._visitor(eqn)
         if outcome is not None:
-            if not isinstance(outcome, tuple) or len(outcome) != 2:
+            rewrite, atoms = outcome if isinstance(outcome, tuple) and len(outcome) == 2 else (None, None)
+            if not isinstance(rewrite, str) or not (atoms is None or isinstance(atoms, (list, tuple))):
                 raise TypeError(
-                    "a visitor answers None, or a pair of the name of a rewrite and what stands for the results of the "
-                    f"equation; of {eqn.primitive} it answered {outcome!r}"
+                    "a visitor answers None, or a pair of the name of a rewrite and a list of what stands for the "
+                    f"results of the equation; of {eqn.primitive} it answered {outcome!r}"
                 )
-            rewrite, atoms = outcome
             if atoms is None or len(atoms) != len(eqn.outvars):
                 results = ", ".join(var.aval.str_short() for var in eqn.outvars)
                 raise ValueError(
