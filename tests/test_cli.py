@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from twograd import cli
-from twograd.compare import commands, runner
-from twograd.compare.results import SCHEMA_VERSION
+from twograd.compare import commands, program, runner
+from twograd.compare.results import SCHEMA_VERSION, Results
 
 GOOD = '''"""Is a square a square?"""
 from twograd.compare import Comparison
@@ -150,6 +150,22 @@ def test_report_without_out_makes_a_folder_named_by_the_time(capsys, good, tmp_p
     assert code == 0
     (folder,) = (tmp_path / "results").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", folder.name)
+
+
+@pytest.mark.parametrize("verb", ["bench", "report"])
+def test_the_sweep_comes_beside_what_is_named(capsys, good, tmp_path, monkeypatch, verb):
+    asked = []
+
+    def seen(declarations, settings, out, budget, *_):
+        asked.append([declaration.name for declaration in declarations])
+        return Results(settings)
+
+    monkeypatch.setattr(runner, "run", seen)
+    out = ["--out", str(tmp_path / "out")]
+    assert twograd(capsys, verb, "--sweep", "-q", *out)[0] == 0
+    assert twograd(capsys, verb, good, "--sweep", "-q", *out)[0] == 0
+    everything = [declaration.name for declaration in program.find()] if verb == "report" else []
+    assert asked == [[*everything, "sweep"], ["good", "sweep"]]
 
 
 def test_plot_draws_again_from_a_file_or_its_folder(capsys, good, tmp_path):

@@ -163,7 +163,7 @@ def test_the_page_can_be_read_by_ear(page):
     assert len(page.all("caption")) == len(page.all("table")) > 10
     assert all(attrs.get("scope") in ("col", "row") for attrs, _ in page.all("th"))
     drawings = page.all("svg")
-    assert len(drawings) == 10
+    assert len(drawings) == 11
     assert all(attrs["role"] == "img" for attrs, _ in drawings)
     assert len(page.all("desc")) == len(drawings)
     assert all(text for _, text in page.all("desc"))

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from twograd.compare import charts, program, report, runner, stats, sweep
+from twograd.compare import charts, program, report, runner, stats, sweep, terminal
 from twograd.compare import results as rs
 from twograd.pictures import style
 
@@ -65,7 +65,7 @@ def test_the_map_says_its_verdicts_in_words_and_a_hostile_name_stays_text(tmp_pa
     assert table.rows[0][:6] == [1, 1, "graph", 9.0, 9.0, 9.0]
     with style.drawing():
         chart = charts.winners(winners, "sweep-0", "sweep", "float32, cpu")
-    assert "length 1, size 1: graph after 9" in chart.description
+    assert "In brackets, size. length 1: graph after 9 (1)" in chart.description
     assert "graph\nafter 9" in [text.get_text() for text in chart.figure.axes[0].texts]
     assert len(chart.figure.axes[0].patches) == 2
     found = rs.ComparisonResult("sweep", "q", "", "", cases=cases, findings=[rs.plain(winners), rs.plain(table)])
@@ -74,12 +74,29 @@ def test_the_map_says_its_verdicts_in_words_and_a_hostile_name_stays_text(tmp_pa
     assert "<script>alert" not in page
 
 
+def test_the_summary_counts_the_cases_won_for_each_share_of_new_shapes():
+    cases = [case(COMPILED, RECORDING), case(COMPILED, RECORDING, length=2)]
+    text = sweep.summary(cases).text.replace("\u00a0", " ")
+    assert "where 0 % of the calls have a new shape, `graph` in all 2 timed cases" in text
+    assert "where 100 % of the calls have a new shape, `tape` in all 2 timed cases" in text
+
+
+def test_the_terminal_prints_the_map(capsys):
+    found = rs.ComparisonResult("sweep", "q", "", "", cases=[case(COMPILED, RECORDING)])
+    found.findings = [*sweep.winners(found.cases, 0.0)]
+    terminal.show_timings(terminal.console("never"), rs.Results(rs.Settings(), comparisons=[found]))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Which engine wins in the long run" in out
+    assert "after 9" in out
+    assert "length" in out
+
+
 def test_no_cell_no_colour():
     found = rs.Winners("t", "x", "y", ["1", "2"], ["1"], [["", "tape"]], [["", "tape"]])
     with style.drawing():
         chart = charts.winners(found, "s", "n", "")
     assert len(chart.figure.axes[0].patches) == 1
-    assert chart.description == "y 1, x 2: tape."
+    assert chart.description == "In brackets, x. y 1: tape (2)."
 
 
 def test_the_roof_is_the_lower_of_the_two_peaks():

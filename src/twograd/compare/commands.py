@@ -66,6 +66,10 @@ def bench(options: Options) -> int:
 
 
 def report(options: Options) -> int:
+    if options.sweep:
+        named = options.files or options.only
+        options.only = [*(options.only if named else (d.name for d in program.find())), str(sweep.PATH)]
+        options.budget = options.budget or (runner.QUICK_BUDGET + sweep.QUICK_BUDGET if options.quick else None)
     if options.out is None:
         options.out = f"results/{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H-%M-%SZ}"
     results = _run(options, timed=True)

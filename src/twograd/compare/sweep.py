@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.compare import stats
+from twograd.compare.budgets import together
 from twograd.compare.engines.xla import blocked
 from twograd.compare.program import Comparison, grid
 from twograd.compare.results import CaseResult, Curves, Finding, Observation, Row, Series, Table, Winners
+from twograd.compare.sentences import tally
 from twograd.compare.tables import timed_rows
 from twograd.compare.units import listed, percent, significant
 
@@ -36,7 +38,8 @@ COUNTED = ("flops", "bytes accessed")
 
 
 def inputs(rng: Any, *, length: int, size: int) -> tuple[Any, ...]:
-    weights = [rng.standard_normal((size, size)) / size**0.5 for _ in range(length)]
+    scale = 1 / (size * length) ** 0.5  # or else a long chain multiplies rounding errors until no check can pass
+    weights = [scale * rng.standard_normal((size, size)) for _ in range(length)]
     return weights, rng.standard_normal((size, size))
 
 
@@ -51,10 +54,25 @@ def experiment(context: Any) -> Iterator[Finding]:
     cases = [case for case in context.cases if timed_rows(case)]
     if not cases:
         return
+    yield summary(cases)
     for rate in RATES:
         yield from winners(cases, rate)
     yield from cost_per_op(cases)
     yield from roofline(cases, *peaks(context))
+
+
+def summary(cases: Sequence[CaseResult]) -> Observation:
+    """Who wins how many of the cases in the long run, for each share of new shapes."""
+    parts = []
+    for rate in RATES:
+        won: dict[str, int] = {}
+        found = [verdict(case, rate) for case in cases]
+        for names, *_ in found:
+            won[names[0]] = won.get(names[0], 0) + 1
+        unclear = sum(len(names) > 1 for names, *_ in found)
+        doubt = f" (no clear difference from another in {unclear})" if unclear else ""
+        parts.append(f"where {percent(rate)} of the calls have a new shape, {tally(won)}{doubt}")
+    return Observation(f"The winner in the long run: {'; '.join(parts)}.")
 
 
 def verdict(case: CaseResult, rate: float) -> tuple[list[str], stats.Interval, list[str]]:
@@ -104,7 +122,7 @@ def winners(cases: Sequence[CaseResult], rate: float) -> Iterator[Finding]:
 
 def _label(names: Sequence[str], after: stats.Interval) -> str:
     at = "from the first" if after.estimate == 1 else f"after {significant(after.estimate, 3)}"
-    return f"{', '.join(names[:2])}{' ...' * (len(names) > 2)}\n{at}"
+    return f"{together(names)}\n{at}"
 
 
 def cost_per_op(cases: Sequence[CaseResult]) -> Iterator[Finding]:

@@ -274,7 +274,7 @@ def _show_reasons(screen: Console, comparison: ComparisonResult) -> None:
 
 
 def _show_findings(screen: Console, comparison: ComparisonResult) -> None:
-    """What an experiment says in words and tables; its curves and listings are the report's."""
+    """What an experiment says in words, tables and maps; its curves and listings are the report's."""
     for finding in comparison.findings:
         if isinstance(finding, results.Observation):
             screen.print(Text(f"  {finding.text}"))
@@ -287,6 +287,16 @@ def _show_findings(screen: Console, comparison: ComparisonResult) -> None:
             for row in finding.rows:
                 table.add_row(*(escape(_cell(value)) for value in row))
             screen.print(table)
+        elif isinstance(finding, results.Winners):
+            table = _table(f"{comparison.name}: {finding.title}", *map(escape, (_corner(finding), *finding.columns)))
+            for row, texts in zip(finding.rows, finding.texts, strict=False):
+                table.add_row(*map(escape, (row, *texts)), end_section=True)
+            screen.print(table)
+            _footer(screen, finding.note)
+
+
+def _corner(found: results.Winners) -> str:
+    return f"{found.y_label} ↓ {found.x_label} →"
 
 
 def _cell(value: results.Cell) -> str:
