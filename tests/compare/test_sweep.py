@@ -101,13 +101,14 @@ def test_no_cell_no_colour():
 
 def test_the_roof_is_the_lower_of_the_two_peaks():
     cases = [case(row("graph", 1.0, 2.0, flops=f), row("torch", 0.0, 4.0), size=s) for s, f in ((1, 5.0), (2, 1000.0))]
-    curves, table, told = sweep.roofline(cases, flops=100.0, bandwidth=20.0)
+    curves, table, told = sweep.roofline(cases, sweep.Peaks(flops=100.0, memory=10.0, cache=20.0))
     assert isinstance(curves, rs.Curves)
     assert isinstance(table, rs.Table)
     assert isinstance(told, rs.Observation)
-    roof, graph, torch = curves.series
-    height = dict(zip(roof.x, roof.y, strict=True))
-    assert [height[x] for x in (min(height), 5.0, max(height))] == pytest.approx([10e-9, 100e-9, 100e-9])
+    cache, memory, graph, torch = curves.series
+    for roof, heights in ((cache, [10e-9, 100e-9, 100e-9]), (memory, [5e-9, 50e-9, 100e-9])):
+        height = dict(zip(roof.x, roof.y, strict=True))
+        assert [height[x] for x in (min(height), 5.0, max(height))] == pytest.approx(heights)
     assert (list(graph.x), graph.y, torch.y) == ([0.5, 100.0], [2.5e-9, 500e-9], [1.25e-9, 250e-9])
     assert [r[3] for r in table.rows] == pytest.approx([0.5e6, 10e6])
     assert "Nearest to the roof comes `graph` at length=1, size=2" in told.text
