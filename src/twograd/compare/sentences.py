@@ -254,7 +254,7 @@ def _by_budget(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     clear = sum(len(rows) == 1 for rows in cells)
     sentences = [
         f"Which engine is done first depends on the number of gradients {text} In {clear} of the {len(cells)} cells of "
-        f"the map below it is clearly ahead of all others."
+        f"the map it is clearly ahead of all others."
     ]
     leading = {row.engine for rows in cells for row in rows} | {row.engine for _, line in ahead for _, row in line}
     never = dict.fromkeys(
