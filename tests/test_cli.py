@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from twograd import cli
-from twograd.compare import commands, program, runner
+from twograd.compare import commands, program, runner, sweep
 from twograd.compare.results import SCHEMA_VERSION, Results
 
 GOOD = '''"""Is a square a square?"""
@@ -166,6 +166,19 @@ def test_the_sweep_comes_beside_what_is_named(capsys, good, tmp_path, monkeypatc
     assert twograd(capsys, verb, good, "--sweep", "-q", *out)[0] == 0
     everything = [declaration.name for declaration in program.find()] if verb == "report" else []
     assert asked == [[*everything, "sweep"], ["good", "sweep"]]
+
+
+def test_a_quick_report_has_the_sweeps_seconds_beside_its_own(capsys, tmp_path, monkeypatch):
+    asked = []
+
+    def seen(declarations, settings, out, budget, progress, one, reserved):
+        asked.append((budget, reserved))
+        return Results(settings)
+
+    monkeypatch.setattr(runner, "run", seen)
+    for given in ([], ["--budget", "9"]):
+        assert twograd(capsys, "report", "--sweep", "--quick", "-q", "--out", str(tmp_path), *given)[0] == 0
+    assert asked == [(runner.QUICK_BUDGET + sweep.QUICK_BUDGET, {"sweep": sweep.QUICK_BUDGET}), (9.0, {})]
 
 
 def test_plot_draws_again_from_a_file_or_its_folder(capsys, good, tmp_path):
