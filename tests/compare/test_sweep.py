@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import pytest
 
@@ -72,6 +73,17 @@ def test_the_map_says_its_verdicts_in_words_and_a_hostile_name_stays_text(tmp_pa
     page = report.write_report(rs.Results(rs.Settings(), comparisons=[found]), tmp_path).read_text(encoding="utf-8")
     assert "after 9" in page
     assert "<script>alert" not in page
+
+
+def test_whoever_was_timed_alone_has_won_nothing(monkeypatch):
+    monkeypatch.setattr(sweep, "peaks", lambda _: sweep.Peaks(1.0, 1.0, 1.0))
+    cases = [case(COMPILED, RECORDING), case(row("tape", 1.0, 2.0), length=2)]
+    found = list(sweep.experiment(types.SimpleNamespace(cases=cases)))
+    assert "`graph` in the one timed case" in found[0].text
+    drawn = [finding for finding in found if not isinstance(finding, rs.Observation)]
+    assert [finding.kind for finding in drawn] == ["winners"] * 3 + ["table"] * 3
+    assert all(finding.rows == ["1"] for finding in drawn[:3])
+    assert not list(sweep.experiment(types.SimpleNamespace(cases=cases[1:])))
 
 
 def test_the_summary_counts_the_cases_won_for_each_share_of_new_shapes():

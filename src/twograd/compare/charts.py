@@ -484,12 +484,15 @@ def _fields(engines: Sequence[str], texts: Sequence[str], column: float) -> list
 
 
 def _lines(text: str, inches: float) -> list[str]:
-    """At most four lines of the small font that are at most so wide, broken after spaces, hyphens and underscores, and
-    elsewhere only where there are none."""
+    """At most four lines of the small font that are at most so wide, broken after spaces; a word that is too long after
+    its hyphens and underscores, and elsewhere only where it has none."""
     lines = []
-    for line in text.split("\n"):
+    for line in text[:200].split("\n"):
         lines.append("")
-        for piece in re.findall(r"[^\s_-]*[_-]+|[^\s_-]+\s*", plain(line)):
+        words = re.findall(r"\S+\s*", plain(line))
+        for piece in itertools.chain.from_iterable(
+            [word] if _inches(word.rstrip()) <= inches else re.findall(r"[^_-]*[_-]+|[^_-]+", word) for word in words
+        ):
             if lines[-1] and _inches((lines[-1] + piece).rstrip()) > inches:
                 lines.append("")
             lines[-1] += piece

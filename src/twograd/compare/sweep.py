@@ -23,7 +23,7 @@ from twograd.compare.program import Comparison, grid
 from twograd.compare.results import CaseResult, Curves, Finding, Observation, Row, Series, Table, Winners
 from twograd.compare.sentences import tally
 from twograd.compare.tables import timed_rows
-from twograd.compare.units import listed, percent, significant
+from twograd.compare.units import listed, percent, plural, significant
 
 PATH = Path(__file__)
 
@@ -55,9 +55,11 @@ def experiment(context: Any) -> Iterator[Finding]:
     cases = [case for case in context.cases if timed_rows(case)]
     if not cases:
         return
-    yield summary(cases)
-    for rate in RATES:
-        yield from winners(cases, rate)
+    contested = [case for case in cases if len(timed_rows(case)) > 1]
+    if contested:
+        yield summary(contested)
+        found = [finding for rate in RATES for finding in winners(contested, rate)]
+        yield from sorted(found, key=lambda finding: isinstance(finding, Table))  # maps side by side, then tables
     yield from cost_per_op(cases)
     yield from roofline(cases, peaks(context))
 
@@ -141,7 +143,7 @@ def cost_per_op(cases: Sequence[CaseResult]) -> Iterator[Finding]:
             rows.append([row.engine, 1e6 * least, 1e6 * most, 1e6 * (most - least), 100 * least / most])
     size = last.axes["size"]
     yield Table(
-        f"Dispatch against arithmetic, per op, forward and backward, {longest} links",
+        f"Dispatch against arithmetic, per op, forward and backward, {plural(int(longest), 'link')}",
         ["engine", f"on {first.axes['size']} x {first.axes['size']}", f"on {size} x {size}", "the difference", "share"],
         sorted(rows, key=lambda row: row[1]),
         ["", "µs", "µs", "µs", "%"],
@@ -202,7 +204,7 @@ def roofline(cases: Sequence[CaseResult], peak: Peaks) -> Iterator[Finding]:
         rows.append([case.name, *counts, 1e6 * floor, fastest.engine, 1e6 * time, time / floor])
         shares.append((floor / time, case.name, fastest.engine))
     yield Curves(
-        f"Roofline, {longest} links",
+        f"Roofline, {plural(int(longest), 'link')}",
         "operations per byte, as XLA counts them",
         "Gflop/s",
         series,
