@@ -27,7 +27,7 @@ from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Measurement, Results, Row, Trace
 from twograd.compare.runner import Progress
-from twograd.compare.units import percent
+from twograd.compare.units import percent, significant
 
 CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}
 
@@ -235,7 +235,7 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, no_wrap=column in ("engine", "name"), overflow="fold")
+        table.add_column(column, no_wrap=column in ("case", "engine", "fastest", "name"), overflow="fold")
     return table
 
 
@@ -288,18 +288,16 @@ def _show_findings(screen: Console, comparison: ComparisonResult) -> None:
                 table.add_row(*(escape(_cell(value)) for value in row))
             screen.print(table)
         elif isinstance(finding, results.Winners):
-            table = _table(f"{comparison.name}: {finding.title}", *map(escape, (_corner(finding), *finding.columns)))
+            corner = f"{finding.y_label} \\ {finding.x_label}"
+            table = _table(f"{comparison.name}: {finding.title}", *map(escape, (corner, *finding.columns)))
+            table.columns[0].no_wrap = True
             for row, texts in zip(finding.rows, finding.texts, strict=False):
                 table.add_row(*map(escape, (row, *texts)), end_section=True)
             screen.print(table)
             _footer(screen, finding.note)
 
 
-def _corner(found: results.Winners) -> str:
-    return f"{found.y_label} ↓ {found.x_label} →"
-
-
 def _cell(value: results.Cell) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return significant(value) if isinstance(value, float) else str(value)
