@@ -242,6 +242,31 @@ def test_line_labels_do_not_cover_each_other(results):
     assert all(box.x1 <= chart.figure.bbox.x1 for box in boxes)
 
 
+def test_with_every_engine_all_names_are_there_and_apart():
+    def case(size):
+        stages = [
+            {"first call": rs.Measurement((1.0,)), "forward+backward": rs.Measurement((size + i,))} for i in range(21)
+        ]
+        rows = [rs.Row(name, "ok", stages=each) for name, each in zip(engines.ENGINES, stages, strict=True)]
+        return rs.CaseResult("c", {"size": size}, rows)
+
+    drawn = [
+        charts.steady_times(case(1), "c", SETUP),
+        charts.one_time_costs(case(1), "c", SETUP),
+        charts.cumulative_times(case(1), [], "c", SETUP),
+        charts.scaling([case(1), case(2)], "size", "c", SETUP),
+    ]
+    for chart in drawn:
+        chart.figure.draw_without_rendering()
+        (axes,) = chart.figure.axes
+        names = [text for text in (*axes.texts, *axes.get_yticklabels()) if text.get_text() in engines.ENGINES]
+        assert {text.get_text() for text in names} == set(engines.ENGINES)
+        boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
+        assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
+        page = chart.figure.bbox
+        assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in boxes)
+
+
 def test_an_axis_that_holds_zero_is_linear():
     def case(x):
         row = rs.Row("tape", "ok", stages={"forward+backward": rs.Measurement((1.0 + x, 1.1 + x))})

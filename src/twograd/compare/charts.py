@@ -94,7 +94,8 @@ def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curv
 def steady_times(case: CaseResult, note: str, setup: str) -> Chart:
     """Per engine, on a logarithmic axis: median, interquartile range and all samples, of gradient and forward."""
     rows = sorted(timed_rows(case), key=lambda row: -row.stages[GRADIENT].median)
-    figure, axes = style.new_axes(height=1.12 + 0.3 * len(rows), left=1.12, right=0.82, top=0.34)
+    names = [_name(row.engine) for row in rows]
+    figure, axes = style.new_axes(height=1.12 + 0.3 * len(rows), left=_left(names), right=0.82, top=0.34)
     for y, row in enumerate(rows):
         look = style.engine_style(row.engine)
         gradient, forward = row.stages[GRADIENT], row.stages.get("forward")
@@ -105,7 +106,7 @@ def steady_times(case: CaseResult, note: str, setup: str) -> Chart:
             1.02, y, duration(gradient.median), transform=axes.get_yaxis_transform(), va="center", ha="left",
             fontsize=style.FONT - 0.5,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [plain(row.engine) for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     _time_axis(axes, "x", [s for row in rows for stage in (GRADIENT, "forward") for s in _samples(row, stage)])
@@ -147,7 +148,8 @@ def one_time_costs(case: CaseResult, note: str, setup: str) -> Chart | None:
     rows.reverse()  # the first on top
     totals = [sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages) for row in rows]
     unit = common_unit([max(totals)], SECONDS)
-    figure, axes = style.new_axes(height=1.14 + 0.28 * len(rows), left=1.12, right=0.82, top=0.36)
+    names = [_name(row.engine) for row in rows]
+    figure, axes = style.new_axes(height=1.14 + 0.28 * len(rows), left=_left(names), right=0.82, top=0.36)
     for y, row in enumerate(rows):
         left = 0.0
         for stage in ONE_TIME_STAGES:
@@ -162,7 +164,7 @@ def one_time_costs(case: CaseResult, note: str, setup: str) -> Chart | None:
             1.02, y, duration(left * unit.size), transform=axes.get_yaxis_transform(), va="center", ha="left",
             fontsize=style.FONT - 0.5,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [plain(row.engine) for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 1.02 * max(totals) / unit.size)
     axes.grid(axis="y", visible=False)
@@ -188,7 +190,7 @@ def cumulative_times(case: CaseResult, pairs: Sequence[tuple[str, str]], note: s
     crossings = [(pair, even) for pair in pairs if (even := sentences.break_even(case, *pair)) is not None]
     latest = max([1e4, *(8 * even.estimate for _, even in crossings if math.isfinite(even.estimate))])
     end = 10.0 ** math.ceil(math.log10(latest))
-    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.28, top=0.36)
+    figure, axes = _axes_of_lines([_name(row.engine) for row in rows])
     axes.set_xscale("log")
     axes.set_xlim(1, end)
     decades = round(math.log10(end))
@@ -199,7 +201,7 @@ def cumulative_times(case: CaseResult, pairs: Sequence[tuple[str, str]], note: s
         look = style.engine_style(row.engine)
         axes.plot(
             steps, lines[row.engine], color=look.color.light, linestyle=look.line, marker=look.marker,
-            markevery=12, clip_on=False, label=plain(row.engine),
+            markevery=12, clip_on=False, label=_name(row.engine),
         )  # fmt: skip
     axes.set_xlabel("gradients computed with one program")
     _y_label(axes, "time since the start")
@@ -210,7 +212,7 @@ def cumulative_times(case: CaseResult, pairs: Sequence[tuple[str, str]], note: s
             text = f"{compiled} passes {recording}: {sentences.steps(even.estimate)}"
             _mark_crossing(axes, even, stats.total_time(row, even.estimate), plain(text))
     style.label_line_ends(
-        axes, [(end, float(lines[row.engine][-1]), plain(row.engine), style.engine_style(row.engine)) for row in rows]
+        axes, [(end, float(lines[row.engine][-1]), _name(row.engine), style.engine_style(row.engine)) for row in rows]
     )
     style.footnote(figure, _note(note, f"computed from medians, n = {_gradient_counts(rows)}", setup))
     found = "; ".join(sentences.catches_up(case, *pair) for pair, _ in crossings)
@@ -297,7 +299,7 @@ def scaling(cases: Sequence[CaseResult], axis: str, name: str, setup: str) -> Ch
     for x, case in zip(xs, cases, strict=True):
         for row in timed_rows(case):
             lines[row.engine].append((x, row.stages[GRADIENT]))
-    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.28, top=0.36)
+    figure, axes = _axes_of_lines([_name(engine) for engine in engines])
     axes.set_yscale("log")
     if min(xs) > 0:
         axes.set_xscale("log")
@@ -309,12 +311,12 @@ def scaling(cases: Sequence[CaseResult], axis: str, name: str, setup: str) -> Ch
         at, medians = [x for x, _ in line], [m.median for _, m in line]
         low, high = zip(*(m.quartiles for _, m in line), strict=True)
         axes.fill_between(at, low, high, color=look.color.light, alpha=0.18, linewidth=0)
-        axes.plot(at, medians, color=look.color.light, linestyle=look.line, marker=look.marker, label=plain(engine))
+        axes.plot(at, medians, color=look.color.light, linestyle=look.line, marker=look.marker, label=_name(engine))
     axes.set_xlabel(plain(axis))
     _y_label(axes, "steady time per gradient")
     style.label_line_ends(
         axes,
-        [(line[-1][0], line[-1][1].median, plain(e), style.engine_style(e)) for e, line in lines.items()],
+        [(line[-1][0], line[-1][1].median, _name(e), style.engine_style(e)) for e, line in lines.items()],
     )
     where = f"{name}, {', '.join(fixed)}" if fixed else name
     counts = sorted({len(m.seconds) for line in lines.values() for _, m in line})
@@ -337,7 +339,7 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
     from matplotlib.ticker import MaxNLocator
 
     looks = _series_looks(found)
-    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.45, top=0.36)
+    figure, axes = _axes_of_lines([_name(series.label) for series in found.series])
     points = []
     for series in found.series:
         keep = [
@@ -376,7 +378,7 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
         style.label_line_ends(
             axes,
             [
-                (*line[-1], _shortened(plain(s.label)), look)
+                (*line[-1], _name(s.label), look)
                 for line, s, look in zip(points, found.series, looks, strict=True)
                 if line
             ],
@@ -503,16 +505,6 @@ def _lines(text: str, inches: float) -> list[str]:
     return lines if len(lines) <= 4 else [*lines[:3], "…"]
 
 
-@functools.cache
-def _inches(text: str) -> float:
-    """The width of a line in the small font."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(family=[style.FONT_FAMILY[0]], size=style.SMALL_FONT)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
-
-
 def _series_looks(found: Curves) -> list[style.LineStyle]:
     """An engine's own look, but only for its first line; any other line the next free one."""
     looks, used, free = [], set(), iter(style.SERIES * len(found.series))
@@ -536,6 +528,19 @@ def _lengths(points: Sequence[Sequence[object]]) -> list[str]:
 
 
 # --- axes and keys ----------------------------------------------------------------------------------------------------
+
+
+def _left(names: Sequence[str]) -> float:
+    """The margin of a chart with these names at its left edge."""
+    return max([1.12, *(0.16 + _inches(name, style.FONT - 0.5) for name in names)])
+
+
+def _axes_of_lines(names: Sequence[str]) -> "tuple[Figure, Axes]":
+    """For :func:`style.label_line_ends` with these names: as high and with as much room at the right as they need."""
+    widest = max((_inches(name, style.FONT - 0.5) for name in names), default=0.0)
+    left, gap = 0.72, 0.075  # the gap, of the axes' width, is where a name begins
+    right = max(1.28, (gap * (style.WIDTH - left) + widest + 0.06) / (1 + gap))
+    return style.new_axes(height=max(3.3, 1.2 + 1.22 * style.FONT / 72 * len(names)), left=left, right=right, top=0.36)
 
 
 def _time_axis(axes: "Axes", which: str, seconds: Sequence[float]) -> None:
@@ -600,12 +605,27 @@ def _legend(figure: "Figure", axes: "Axes", handles: Sequence[object]) -> None:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _inches(text: str, size: float = style.SMALL_FONT) -> float:
+    """The width of a line."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=[style.FONT_FAMILY[0]], size=size)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
 def plain(text: str) -> str:
     """Text that can stand in an XML file and on one line of a chart."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _shortened(text: str, longest: int = 17) -> str:
+def _name(text: str) -> str:
+    """Of an engine or a line, where it stands in a chart."""
+    return _shortened(plain(text), 19)
+
+
+def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
