@@ -396,6 +396,27 @@ def test_fold():
     assert names(closed) == ["mul"]
 
 
+def test_fold_compiles_no_more_than_it_must(monkeypatch):
+    evaluated, bind_again = [], fold.__globals__["bind_again"]
+
+    def counted(eqn, operands):
+        evaluated.append(eqn.primitive.name)
+        return bind_again(eqn, operands)
+
+    monkeypatch.setitem(fold.__globals__, "bind_again", counted)
+    after(fold, lambda x: x + jnp.ones((2, 3)) + lax.iota("float32", 3), X)
+    assert evaluated == []
+    after(fold, lambda x: x + jnp.ones((2, 3)) + lax.iota("float32", 3) ** 2, X)
+    assert evaluated == ["iota", "integer_pow"]
+    evaluated.clear()
+    after(fold, lambda x: x * (lax.div(1.0, jnp.float32(3.0)) - 0.1), X)
+    assert evaluated == []  # exact in NumPy
+    tiny = np.finfo(np.float32).tiny
+    after(fold, lambda x: x + lax.mul(tiny, np.float32(0.5)), X)
+    after(fold, lambda x: x + lax.div(np.float32(1.0), lax.mul(1 / tiny, np.float32(16.0))), X)
+    assert evaluated == ["mul", "mul", "div"]  # subnormal, infinite, of infinite: as XLA has it
+
+
 def test_fold_leaves_big_arrays_and_new_constants_inside_of_bodies():
     _, report = after(fold, lambda x: x + jnp.sum(jnp.arange(3000.0) * 2.0), X)
     assert not report.fired

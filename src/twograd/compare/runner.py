@@ -78,8 +78,8 @@ def run(
     """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
 
     A ``results.json`` of equal settings and versions in ``out`` is gone on with: what it holds and has not changed
-    since is not run again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it, but
-    those that are named in ``reserved`` so many seconds of it.
+    since is not run again. ``budget`` is in seconds; each comparison may take nearly twice an equal share of what is
+    left of it, for most need less than theirs; those that are named in ``reserved`` so many seconds of it.
     ``one`` runs a comparison, with the arguments of :func:`run_comparison`, which does it otherwise.
 
     Raises CompareError where the results cannot be written, with all that was written before left as it is.
@@ -108,7 +108,7 @@ def run(
                 continue
             left = [other.name for other in declarations[position:]]
             shared = end - time.monotonic() - sum(reserved.get(name, 0) for name in left)
-            share = reserved.get(declaration.name) or shared / sum(name not in reserved for name in left)
+            share = reserved.get(declaration.name) or 2 * shared / (1 + sum(name not in reserved for name in left))
             keep((one or run_comparison)(declaration, settings, engines, infos, share, progress, known.cases, keep))
     return results
 
@@ -267,9 +267,11 @@ def run_case(
             del ready[name]
 
     if settings.timed:
-        for name, entry in list(ready.items()):
+        for name, entry in ready.items():
             tell(f"{name}: building again")
             _build_again(entry, comparison, axes, inputs, settings, deadline)
+        for name, entry in list(ready.items()):  # after the last build, each of which clears JAX's caches
+            tell(f"{name}: each stage once")
             if not _every_stage_runs(entry):
                 del ready[name]
         tell("timing all engines in turns")

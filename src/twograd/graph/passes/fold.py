@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from twograd._compat import bind_again, literal
 from twograd.graph.passes.cse import NOT_A_FUNCTION
@@ -21,7 +21,25 @@ FOR_A_RUN = {*PLACEMENT, unlisted["pure_callback"]}
 """The user's own function on the host, which may raise: in a branch that is never taken, say."""
 
 CHEAP = {lax.broadcast_in_dim_p, lax.iota_p}
-"""Cheaper to compute than to keep: known to the equations that read it, but not made a constant itself."""
+"""Cheaper to compute than to keep: evaluated for the equations that read it, but not made a constant itself."""
+
+
+def _broadcast_in_dim(x: np.ndarray, *, shape: Any, broadcast_dimensions: Any, sharding: Any) -> np.ndarray:
+    sizes = [1] * len(shape)
+    for dimension, size in zip(broadcast_dimensions, x.shape, strict=True):
+        sizes[dimension] = size
+    return np.broadcast_to(x.reshape(sizes), shape)
+
+
+EXACT: dict[Any, Any] = {
+    lax.add_p: lambda x, y, **_: x + y,
+    lax.sub_p: lambda x, y, **_: x - y,
+    lax.mul_p: lambda x, y, **_: x * y,
+    lax.div_p: lambda x, y, **_: x / y,
+    lax.neg_p: lambda x, **_: -x,
+    lax.broadcast_in_dim_p: _broadcast_in_dim,
+}
+"""IEEE 754 has one answer to each of these: NumPy's is XLA's, and nothing is compiled for it."""
 
 
 def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
@@ -35,28 +53,53 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
     """
 
     def visitor_of(walk: Walk) -> Visitor:
+        cheap: dict[Atom, JaxprEqn] = {}  # by their results: evaluated once an equation is that reads them
+
         def visit(eqn: JaxprEqn):
             if eqn.effects or eqn.primitive in NOT_A_FUNCTION | FOR_A_RUN or any(bodies(eqn.params)):
                 return None
-            avals = [var.aval for var in eqn.outvars]
-            if not all(map(is_plain, avals)) or size_of(*eqn.outvars) > SMALL:
+            if not all(is_plain(var.aval) for var in eqn.outvars) or size_of(*eqn.outvars) > SMALL:
                 return None
-            operands = [walk.value(atom) for atom in eqn.invars]
-            if any(operand is None for operand in operands):
-                return None
-            with jax.ensure_compile_time_eval():
-                results = bind_again(eqn, operands)
-            if [jax.typeof(result) for result in results] != avals:
+            if not all(
+                walk.value(atom) is not None or (isinstance(atom, Var) and atom in cheap) for atom in eqn.invars
+            ):
                 return None
             if eqn.primitive in CHEAP:
-                walk.known.update(zip(eqn.outvars, results, strict=True))
+                cheap.update(dict.fromkeys(eqn.outvars, eqn))
                 return None
-            atoms = as_atoms(walk, eqn, results)
+            results = evaluated(eqn)
+            atoms = None if results is None else as_atoms(walk, eqn, results)
             return None if atoms is None else (eqn.primitive.name, atoms)
+
+        def evaluated(eqn: JaxprEqn) -> Sequence[Any] | None:
+            """The results, if their types are those that the program says."""
+            for atom in eqn.invars:
+                if walk.value(atom) is None:
+                    results = evaluated(cheap[atom])
+                    if results is None:
+                        return None
+                    walk.known.update(zip(cheap[atom].outvars, results, strict=True))
+            operands = [walk.value(atom) for atom in eqn.invars]
+            number = exact(eqn, operands)
+            with jax.ensure_compile_time_eval():
+                results = bind_again(eqn, operands) if number is None else [jax.device_put(number)]
+            return results if [jax.typeof(result) for result in results] == [var.aval for var in eqn.outvars] else None
 
         return visit
 
     return rewrite("fold", closed, visitor_of)
+
+
+def exact(eqn: JaxprEqn, operands: Sequence[Any]) -> np.ndarray | None:
+    """The result by :data:`EXACT`, where no number is subnormal (XLA may take it for zero) or infinite."""
+    dtype = aval_of(eqn.outvars[0]).dtype
+    if eqn.primitive not in EXACT or dtype not in (np.float32, np.float64):
+        return None
+    numbers = [np.asarray(operand, dtype) for operand in operands]
+    with np.errstate(all="ignore"):
+        numbers.append(np.asarray(EXACT[eqn.primitive](*numbers, **eqn.params)))
+    usual = (np.isfinite(x) & ((x == 0) | (np.abs(x) >= np.finfo(dtype).tiny)) for x in numbers)
+    return numbers[-1] if all(map(np.all, usual)) else None
 
 
 def as_atoms(walk: Walk, eqn: JaxprEqn, results: Sequence[Any]) -> Sequence[Atom] | None:
