@@ -386,3 +386,12 @@ def test_ascii_terminals_get_ascii():
     done = process("list", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
+
+
+def test_what_an_ascii_terminal_cannot_show_is_a_question_mark(capsys, good, tmp_path):
+    out = str(tmp_path / "out")
+    assert twograd(capsys, "bench", good, *FAST, "--out", out, "-q")[0] == 0
+    done = process("diff", out, out, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "Intervals (99?%)" in done.stdout

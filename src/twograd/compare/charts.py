@@ -486,7 +486,7 @@ def _fields(engines: Sequence[str], texts: Sequence[str], column: float) -> list
 
 
 def _lines(text: str, inches: float) -> list[str]:
-    """At most four lines of the small font that are at most so wide, broken after spaces; a word that is too long after
+    """At most five lines of the small font that are at most so wide, broken after spaces; a word that is too long after
     its hyphens and underscores, and elsewhere only where it has none."""
     lines = []
     for line in text[:200].split("\n"):
@@ -502,7 +502,7 @@ def _lines(text: str, inches: float) -> list[str]:
                 fits = max(3, int(len(lines[-1]) * inches / _inches(lines[-1])))
                 lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
     lines = [line.strip() for line in lines]
-    return lines if len(lines) <= 4 else [*lines[:3], "…"]
+    return lines if len(lines) <= 5 else [*lines[:4], "…"]
 
 
 def _series_looks(found: Curves) -> list[style.LineStyle]:
