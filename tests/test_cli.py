@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from twograd import cli
-from twograd.compare import commands, runner
-from twograd.compare.results import SCHEMA_VERSION
+from twograd.compare import commands, program, runner, sweep
+from twograd.compare.results import SCHEMA_VERSION, Results
 
 GOOD = '''"""Is a square a square?"""
 from twograd.compare import Comparison
@@ -151,6 +151,35 @@ def test_report_without_out_makes_a_folder_named_by_the_time(capsys, good, tmp_p
     assert code == 0
     (folder,) = (tmp_path / "results").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", folder.name)
+
+
+@pytest.mark.parametrize("verb", ["bench", "report"])
+def test_the_sweep_comes_beside_what_is_named(capsys, good, tmp_path, monkeypatch, verb):
+    asked = []
+
+    def seen(declarations, settings, out, budget, *_):
+        asked.append([declaration.name for declaration in declarations])
+        return Results(settings)
+
+    monkeypatch.setattr(runner, "run", seen)
+    out = ["--out", str(tmp_path / "out")]
+    assert twograd(capsys, verb, "--sweep", "-q", *out)[0] == 0
+    assert twograd(capsys, verb, good, "--sweep", "-q", *out)[0] == 0
+    everything = [declaration.name for declaration in program.find()] if verb == "report" else []
+    assert asked == [[*everything, "sweep"], ["good", "sweep"]]
+
+
+def test_a_quick_report_has_the_sweeps_seconds_beside_its_own(capsys, tmp_path, monkeypatch):
+    asked = []
+
+    def seen(declarations, settings, out, budget, progress, one, reserved):
+        asked.append((budget, reserved))
+        return Results(settings)
+
+    monkeypatch.setattr(runner, "run", seen)
+    for given in ([], ["--budget", "9"]):
+        assert twograd(capsys, "report", "--sweep", "--quick", "-q", "--out", str(tmp_path), *given)[0] == 0
+    assert asked == [(runner.QUICK_BUDGET + sweep.QUICK_BUDGET, {"sweep": sweep.QUICK_BUDGET}), (9.0, {})]
 
 
 def test_plot_draws_again_from_a_file_or_its_folder(capsys, good, tmp_path):
@@ -434,3 +463,12 @@ def test_ascii_terminals_get_ascii():
     done = process("list", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
+
+
+def test_what_an_ascii_terminal_cannot_show_is_a_question_mark(capsys, good, tmp_path):
+    out = str(tmp_path / "out")
+    assert twograd(capsys, "bench", good, *FAST, "--out", out, "-q")[0] == 0
+    done = process("diff", out, out, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "Intervals (99?%)" in done.stdout

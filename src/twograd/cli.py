@@ -107,6 +107,11 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--min-time", type=_positive, metavar="SECONDS", help="to sample each stage for (0.5)")
     timing.add_argument("--rounds", type=_natural, metavar="N", help="samples of each stage at least (20)")
     timing.add_argument("--warmup", type=_positive, metavar="SECONDS", help="at most, for each stage (1.0)")
+    timing.add_argument(
+        "--sweep", action="store_true",
+        help="which engine wins, by length of the graph, size of tensors and rate of new shapes: a page of the report, "
+        "beside what is named; of bench, where nothing is, that alone",
+    )  # fmt: skip
     timing.add_argument("--precision", type=_positive, metavar="P", help="of ratios, to go on sampling for (0.02)")
 
     def verb(name: str, help: str, *parents: argparse.ArgumentParser, area: str = "compare") -> argparse.ArgumentParser:
@@ -116,11 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb("list", "the comparisons and the engines")
     verb("check", "checks all gradients, and times nothing", running)
-    bench = verb("bench", "checks, times, and prints tables", running, timing)
-    bench.add_argument(
-        "--sweep", action="store_true",
-        help="which engine wins, by length of the graph, size of tensors and rate of new shapes; maps with --out",
-    )  # fmt: skip
+    verb("bench", "checks, times, and prints tables", running, timing)
     verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
     corners = verb("corners", "one program at the four corners: rebuilt or built once, by value or by symbols", setting)
     corners.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")

@@ -10,9 +10,9 @@ import example_results as example
 import numpy as np
 import pytest
 
-from twograd.compare import charts, sentences
+from twograd.compare import charts, engines, sentences, stats, units
 from twograd.compare import results as rs
-from twograd.compare.tables import timed_rows, total_time
+from twograd.compare.tables import timed_rows
 from twograd.pictures import style
 
 SETUP = "float32, cpu, Example CPU, 2 cores"
@@ -55,10 +55,13 @@ def test_every_line_stands_out_from_both_pages():
         assert style.contrast(text.dark, style.PAPER.dark) >= 4.5
 
 
-def test_engines_differ_in_more_than_colour():
-    looks = list(style.ENGINES.values())
+def test_every_engine_has_a_look_of_its_own():
+    assert [*style.ENGINES] == [*engines.ENGINES]
     for attribute in ("color", "marker", "dashes"):
-        assert len({getattr(look, attribute) for look in looks}) == len(looks), attribute
+        assert len({getattr(style.ENGINES[name], attribute) for name in engines.USUAL}) == len(engines.USUAL), attribute
+    looks = list(style.ENGINES.values())
+    assert len({look.color for look in looks}) == len(looks)
+    assert len({(look.marker, look.dashes) for look in looks}) == len(looks)  # in grey
 
 
 def test_colours_and_variables_are_one_to_one():
@@ -85,6 +88,46 @@ def test_labels_keep_their_order_and_their_distance_within_the_axes(wanted):
 def test_labels_that_have_room_stay_where_they_are():
     assert style.spread([0.2, 0.8, 0.5], 0.1) == [0.2, 0.8, 0.5]
     assert style.spread([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+
+
+@pytest.mark.parametrize("which", ["x", "y"])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(280e-6, 1.6e-3), (880e-6, 1.17e-3), (0.96e-3, 1.3e-3), (1e-6, 1.3e-4), (3e-9, 40.0), (5e-5, 2.0), (1e-12, 1e90)],
+)
+def test_labels_along_a_logarithmic_axis_keep_apart_and_differ(which, low, high):
+    figure, axes = style.new_axes(3.3, left=1.12, right=0.82)
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
+    style.log_ticks(axes, which, units.scientific)
+    figure.draw_without_rendering()
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    ends = [
+        (box.x0, box.x1) if which == "x" else (box.y0, box.y1)
+        for box in (label.get_window_extent() for label in axis.get_ticklabels())
+    ]
+    assert 2 <= len(ends) <= 12
+    assert all(after[0] - before[1] >= 3 for before, after in itertools.pairwise(ends))
+    assert all(low <= tick <= high for tick in axis.get_majorticklocs())
+    texts = [label.get_text() for label in axis.get_ticklabels()]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("fastest", "slowest"), [(310e-6, 1.35e-3), (950e-6, 1.05e-3), (1.01e-3, 1.02e-3), (1e-8, 9.0)]
+)
+def test_times_along_an_axis_have_their_units_and_keep_apart(fastest, slowest):
+    rows = [
+        rs.Row(name, "ok", stages={"forward+backward": rs.Measurement((seconds,))})
+        for name, seconds in (("tape", fastest), ("graph", slowest))
+    ]
+    chart = charts.steady_times(rs.CaseResult("c", {}, rows), "c", SETUP)
+    chart.figure.draw_without_rendering()
+    labels = chart.figure.axes[0].get_xticklabels()
+    assert len({label.get_text() for label in labels}) == len(labels) >= 2
+    assert all(label.get_text().split()[1] in ("ns", "µs", "ms", "s") for label in labels)
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(before.x1 + 3 <= after.x0 for before, after in itertools.pairwise(boxes))
 
 
 # --- the charts of a case -----------------------------------------------------------------------------------------
@@ -135,8 +178,8 @@ def test_cumulative_times_are_what_is_paid_once_plus_n_times_the_median(case):
     assert set(lines) == {row.engine for row in timed_rows(case)}
     for row in timed_rows(case):
         x, y = lines[row.engine].get_data()
-        assert y[0] == pytest.approx(total_time(row, 1))
-        assert y[-1] == pytest.approx(total_time(row, x[-1]))
+        assert y[0] == pytest.approx(stats.total_time(row, 1))
+        assert y[-1] == pytest.approx(stats.total_time(row, x[-1]))
 
 
 def test_the_crossing_is_marked_where_the_lines_cross(case):
@@ -145,8 +188,8 @@ def test_the_crossing_is_marked_where_the_lines_cross(case):
     (ring,) = [line for line in chart.figure.axes[0].lines if line.get_label() == "_crossing"]
     assert ring.get_xdata()[0] == even.estimate
     graph, tape = (case.row(name) for name in ("graph", "tape"))
-    assert total_time(graph, even.estimate) <= total_time(tape, even.estimate)
-    assert total_time(graph, even.estimate - 1) > total_time(tape, even.estimate - 1)
+    assert stats.total_time(graph, even.estimate) <= stats.total_time(tape, even.estimate)
+    assert stats.total_time(graph, even.estimate - 1) > stats.total_time(tape, even.estimate - 1)
     assert f"graph passes tape: {even.estimate:g}" in texts_of(chart)
     assert f"after {even.estimate:g} gradients" in chart.caption
 
@@ -197,6 +240,31 @@ def test_line_labels_do_not_cover_each_other(results):
     assert len(boxes) == 7
     assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
     assert all(box.x1 <= chart.figure.bbox.x1 for box in boxes)
+
+
+def test_with_every_engine_all_names_are_there_and_apart():
+    def case(size):
+        stages = [
+            {"first call": rs.Measurement((1.0,)), "forward+backward": rs.Measurement((size + i,))} for i in range(21)
+        ]
+        rows = [rs.Row(name, "ok", stages=each) for name, each in zip(engines.ENGINES, stages, strict=True)]
+        return rs.CaseResult("c", {"size": size}, rows)
+
+    drawn = [
+        charts.steady_times(case(1), "c", SETUP),
+        charts.one_time_costs(case(1), "c", SETUP),
+        charts.cumulative_times(case(1), [], "c", SETUP),
+        charts.scaling([case(1), case(2)], "size", "c", SETUP),
+    ]
+    for chart in drawn:
+        chart.figure.draw_without_rendering()
+        (axes,) = chart.figure.axes
+        names = [text for text in (*axes.texts, *axes.get_yticklabels()) if text.get_text() in engines.ENGINES]
+        assert {text.get_text() for text in names} == set(engines.ENGINES)
+        boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
+        assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
+        page = chart.figure.bbox
+        assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in boxes)
 
 
 def test_an_axis_that_holds_zero_is_linear():

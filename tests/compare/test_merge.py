@@ -70,7 +70,7 @@ def test_the_report_of_both_draws_each_and_can_be_read_back(runs, tmp_path):
         case.rows = case.rows[:2]  # drawn faster
     rs.save(found, tmp_path / "results.json")
     assert rs.to_json(rs.load(tmp_path / "results.json")) == rs.to_json(found)
-    captions = [chart.caption for chart in report.draw(found)[0]]
+    captions = [chart.caption for chart in report.draw(found)[1]]
     for device in ("cpu", "gpu"):
         of_device = [caption for caption in captions if f"device={device}" in caption]
         assert len(of_device) == 5, "three of a case, and one along each axis that is a number"

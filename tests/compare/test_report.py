@@ -168,7 +168,7 @@ def test_the_page_can_be_read_by_ear(page):
     assert len(page.all("table")) == len(page.all("caption")) + 2  # of the walk, by the title of their section
     assert all(attrs.get("scope") in ("col", "row") for attrs, _ in page.all("th"))
     drawings = page.all("svg", class_="chart")
-    assert len(drawings) == 10
+    assert len(drawings) == 11
     (walk,) = page.all("svg", class_="twograd-picture")
     drawings.append(walk)
     assert all(attrs["role"] == "img" for attrs, _ in drawings)

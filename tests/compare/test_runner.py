@@ -332,6 +332,20 @@ def test_engines_whose_turn_comes_too_late_are_skipped(declare, timed, monkeypat
     assert "time budget" in second.reason
 
 
+def test_a_reserved_share_of_the_budget_is_kept_for_whom_it_is(settings, declare):
+    shares = {}
+
+    def one(declaration, settings, engines, infos, seconds, *_):
+        shares[declaration.name] = seconds
+        return runner.ended_early(declaration, "done", "")
+
+    declarations = [declare(GOOD, name) for name in ("a", "b", "last")]
+    runner.run(declarations, settings, budget=100.0, one=one, reserved={"last": 70.0})
+    assert 18 < shares["a"] <= 20
+    assert 28 < shares["b"] <= 30  # all that a has left
+    assert shares["last"] == 70.0
+
+
 def test_a_small_budget_still_gives_every_stage_a_sample(timed):
     engines = {"jax-eager": create("jax-eager")}
     case = runner.run_case(

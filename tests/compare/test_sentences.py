@@ -45,6 +45,26 @@ def about(*cases, engines=(TAPE, GRAPH)):
     return "\n".join(sentences.about(run(*cases).comparisons[0], engines)).replace("\u00a0", " ")
 
 
+def test_when_the_first_changes_and_who_never_is_it():
+    slow, twice = row("torch", 9e-3, once=9.0), case(row("tape", 1e-3), row("graph", 5e-4, once=1.0), depth=2)
+    text = summary(case(row("tape", 1e-3), row("graph", 1e-4, once=0.9), slow), twice, engines=(TAPE, GRAPH, TORCH))
+    assert (
+        "Which engine is done first depends on the number of gradients in 2 of 2 cases; the last to come to the front "
+        "does so after 1000 gradients (`graph` before `tape` in chain, size=8; 99 % interval"
+    ) in text
+    assert "and 2000 gradients (`graph` before `tape` in chain, depth=2; 99 % interval" in text or "2000" in text
+    assert "any of 2 cases: `torch`." in text
+    assert "in none of 1 case" in summary(case(row("tape", 1e-3), row("graph", 2e-3, once=1.0)))
+
+
+def test_what_a_map_says_comes_to_the_opening_page():
+    found = rs.ComparisonResult("grid", "?", "", "", findings=[rs.Observation("First."), rs.Observation("Second.")])
+    results = rs.Results(rs.Settings(), comparisons=[found])
+    assert said(results) == []
+    found.findings.append(rs.Winners("", "", "", [], [], [], []))
+    assert said(results) == ["`grid`: First."]
+
+
 def test_a_clear_difference_is_told_with_ratio_interval_and_n():
     text = about(case(row("tape", 4e-3), row("graph", 1e-3)))
     assert "At size=8 `graph` computes a gradient fastest, in 1 ms; the next, `tape`, takes 4" in text

@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import types
 
 import pytest
 
-from twograd.compare import charts, program, report, runner, stats, sweep
+from twograd.compare import charts, program, report, runner, stats, sweep, terminal
 from twograd.compare import results as rs
 from twograd.pictures import style
 
@@ -65,7 +66,7 @@ def test_the_map_says_its_verdicts_in_words_and_a_hostile_name_stays_text(tmp_pa
     assert table.rows[0][:6] == [1, 1, "graph", 9.0, 9.0, 9.0]
     with style.drawing():
         chart = charts.winners(winners, "sweep-0", "sweep", "float32, cpu")
-    assert "length 1, size 1: graph after 9" in chart.description
+    assert "In brackets, size. length 1: graph after 9 (1)" in chart.description
     assert "graph\nafter 9" in [text.get_text() for text in chart.figure.axes[0].texts]
     assert len(chart.figure.axes[0].patches) == 2
     found = rs.ComparisonResult("sweep", "q", "", "", cases=cases, findings=[rs.plain(winners), rs.plain(table)])
@@ -74,23 +75,52 @@ def test_the_map_says_its_verdicts_in_words_and_a_hostile_name_stays_text(tmp_pa
     assert "<script>alert" not in page
 
 
+def test_whoever_was_timed_alone_has_won_nothing(monkeypatch):
+    monkeypatch.setattr(sweep, "peaks", lambda _: sweep.Peaks(1.0, 1.0, 1.0))
+    cases = [case(COMPILED, RECORDING), case(row("tape", 1.0, 2.0), length=2)]
+    found = list(sweep.experiment(types.SimpleNamespace(cases=cases)))
+    assert "`graph` in the one timed case" in found[0].text
+    drawn = [finding for finding in found if not isinstance(finding, rs.Observation)]
+    assert [finding.kind for finding in drawn] == ["winners"] * 3 + ["table"] * 3
+    assert all(finding.rows == ["1"] for finding in drawn[:3])
+    assert not list(sweep.experiment(types.SimpleNamespace(cases=cases[1:])))
+
+
+def test_the_summary_counts_the_cases_won_for_each_share_of_new_shapes():
+    cases = [case(COMPILED, RECORDING), case(COMPILED, RECORDING, length=2)]
+    text = sweep.summary(cases).text.replace("\u00a0", " ")
+    assert "where 0 % of the calls have a new shape, `graph` in all 2 timed cases" in text
+    assert "where 100 % of the calls have a new shape, `tape` in all 2 timed cases" in text
+
+
+def test_the_terminal_prints_the_map(capsys):
+    found = rs.ComparisonResult("sweep", "q", "", "", cases=[case(COMPILED, RECORDING)])
+    found.findings = [*sweep.winners(found.cases, 0.0)]
+    terminal.show_timings(terminal.console("never"), rs.Results(rs.Settings(), comparisons=[found]))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Which engine wins in the long run" in out
+    assert "after 9" in out
+    assert "length" in out
+
+
 def test_no_cell_no_colour():
     found = rs.Winners("t", "x", "y", ["1", "2"], ["1"], [["", "tape"]], [["", "tape"]])
     with style.drawing():
         chart = charts.winners(found, "s", "n", "")
     assert len(chart.figure.axes[0].patches) == 1
-    assert chart.description == "y 1, x 2: tape."
+    assert chart.description == "In brackets, x. y 1: tape (2)."
 
 
 def test_the_roof_is_the_lower_of_the_two_peaks():
     cases = [case(row("graph", 1.0, 2.0, flops=f), row("torch", 0.0, 4.0), size=s) for s, f in ((1, 5.0), (2, 1000.0))]
-    curves, table, told = sweep.roofline(cases, flops=100.0, bandwidth=20.0)
+    curves, table, told = sweep.roofline(cases, sweep.Peaks(flops=100.0, memory=10.0, cache=20.0))
     assert isinstance(curves, rs.Curves)
     assert isinstance(table, rs.Table)
     assert isinstance(told, rs.Observation)
-    roof, graph, torch = curves.series
-    height = dict(zip(roof.x, roof.y, strict=True))
-    assert [height[x] for x in (min(height), 5.0, max(height))] == pytest.approx([10e-9, 100e-9, 100e-9])
+    cache, memory, graph, torch = curves.series
+    for roof, heights in ((cache, [10e-9, 100e-9, 100e-9]), (memory, [5e-9, 50e-9, 100e-9])):
+        height = dict(zip(roof.x, roof.y, strict=True))
+        assert [height[x] for x in (min(height), 5.0, max(height))] == pytest.approx(heights)
     assert (list(graph.x), graph.y, torch.y) == ([0.5, 100.0], [2.5e-9, 500e-9], [1.25e-9, 250e-9])
     assert [r[3] for r in table.rows] == pytest.approx([0.5e6, 10e6])
     assert "Nearest to the roof comes `graph` at length=1, size=2" in told.text

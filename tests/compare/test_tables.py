@@ -94,17 +94,6 @@ def test_the_fastest_of_each_case_is_marked(results):
         assert best == [min(timed, key=timed.get)]
 
 
-def test_which_engine_is_done_first_depends_on_how_many_gradients_are_wanted(results):
-    case = results.comparisons[0].cases[0]
-    table = tables.fastest_by_budget([("op_chain", case)])
-    _, one, *_, many = table.rows[0]
-    assert one.text == "autograd"  # pays nothing once
-    assert many.text in ("graph", "jax-jit")
-    seconds = tables.total_time(case.row("autograd"), 1)
-    assert one.detail == units.duration(seconds)
-    assert tables.fastest_by_budget([("x", rs.CaseResult("c", {}))]) is None
-
-
 def test_checks_say_in_words_whether_they_passed_and_are_independent(results):
     comparison = results.comparisons[0]
     table = tables.check_table(comparison, results.engines)

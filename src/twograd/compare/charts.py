@@ -6,6 +6,8 @@ with it. Read :func:`of_comparison`, then :func:`steady_times`. How things look 
 matplotlib is imported where a figure is made, and only by its object-oriented interface: no window, no global state.
 """
 
+import functools
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twograd.compare import sentences, stats
+from twograd.compare import budgets, sentences, stats
 from twograd.compare.results import (
     ONE_TIME_STAGES,
     CaseResult,
@@ -25,8 +27,8 @@ from twograd.compare.results import (
     Row,
     Winners,
 )
-from twograd.compare.tables import timed_rows, total_time
-from twograd.compare.units import SECONDS, common_unit, duration, listed, plural, significant
+from twograd.compare.tables import timed_rows
+from twograd.compare.units import SECONDS, common_unit, duration, listed, plural, scientific, significant
 from twograd.pictures import style
 
 if TYPE_CHECKING:
@@ -69,6 +71,14 @@ def of_comparison(comparison: ComparisonResult, engines: Sequence[EngineInfo], s
                 yield scaling(group, axis, comparison.name, setup)
 
 
+def of_summary(cases: Sequence[tuple[str, CaseResult]], setup: str) -> Iterator[Chart]:
+    """The map of which engine is done first, of all cases by the names of their comparisons; nothing without any."""
+    if (found := budgets.budgets(cases)) is not None:
+        counts = _gradient_counts([row for _, case in found.cases for row in timed_rows(case)])
+        name = f"{plural(len(found.cases), 'case')}, n = {counts}"
+        yield winners(budgets.winners_by_budget(found), "summary", name, setup)
+
+
 def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curves | Winners, Chart]]:
     """The charts that an experiment asks for."""
     for position, finding in enumerate(comparison.findings):
@@ -84,7 +94,8 @@ def of_findings(comparison: ComparisonResult, setup: str) -> Iterator[tuple[Curv
 def steady_times(case: CaseResult, note: str, setup: str) -> Chart:
     """Per engine, on a logarithmic axis: median, interquartile range and all samples, of gradient and forward."""
     rows = sorted(timed_rows(case), key=lambda row: -row.stages[GRADIENT].median)
-    figure, axes = style.new_axes(height=1.12 + 0.3 * len(rows), left=1.12, right=0.82, top=0.34)
+    names = [_name(row.engine) for row in rows]
+    figure, axes = style.new_axes(height=1.12 + 0.3 * len(rows), left=_left(names), right=0.82, top=0.34)
     for y, row in enumerate(rows):
         look = style.engine_style(row.engine)
         gradient, forward = row.stages[GRADIENT], row.stages.get("forward")
@@ -95,7 +106,7 @@ def steady_times(case: CaseResult, note: str, setup: str) -> Chart:
             1.02, y, duration(gradient.median), transform=axes.get_yaxis_transform(), va="center", ha="left",
             fontsize=style.FONT - 0.5,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [plain(row.engine) for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     _time_axis(axes, "x", [s for row in rows for stage in (GRADIENT, "forward") for s in _samples(row, stage)])
@@ -137,7 +148,8 @@ def one_time_costs(case: CaseResult, note: str, setup: str) -> Chart | None:
     rows.reverse()  # the first on top
     totals = [sum(row.stages[stage].median for stage in ONE_TIME_STAGES if stage in row.stages) for row in rows]
     unit = common_unit([max(totals)], SECONDS)
-    figure, axes = style.new_axes(height=1.14 + 0.28 * len(rows), left=1.12, right=0.82, top=0.36)
+    names = [_name(row.engine) for row in rows]
+    figure, axes = style.new_axes(height=1.14 + 0.28 * len(rows), left=_left(names), right=0.82, top=0.36)
     for y, row in enumerate(rows):
         left = 0.0
         for stage in ONE_TIME_STAGES:
@@ -152,7 +164,7 @@ def one_time_costs(case: CaseResult, note: str, setup: str) -> Chart | None:
             1.02, y, duration(left * unit.size), transform=axes.get_yaxis_transform(), va="center", ha="left",
             fontsize=style.FONT - 0.5,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [plain(row.engine) for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 1.02 * max(totals) / unit.size)
     axes.grid(axis="y", visible=False)
@@ -178,29 +190,29 @@ def cumulative_times(case: CaseResult, pairs: Sequence[tuple[str, str]], note: s
     crossings = [(pair, even) for pair in pairs if (even := sentences.break_even(case, *pair)) is not None]
     latest = max([1e4, *(8 * even.estimate for _, even in crossings if math.isfinite(even.estimate))])
     end = 10.0 ** math.ceil(math.log10(latest))
-    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.28, top=0.36)
+    figure, axes = _axes_of_lines([_name(row.engine) for row in rows])
     axes.set_xscale("log")
     axes.set_xlim(1, end)
     decades = round(math.log10(end))
     steps = np.geomspace(1, end, 12 * decades + 1)
-    lines = {row.engine: np.array([total_time(row, n) for n in steps]) for row in rows}
+    lines = {row.engine: np.array([stats.total_time(row, n) for n in steps]) for row in rows}
     _time_axis(axes, "y", [float(v) for line in lines.values() for v in (line[0], line[-1])])
     for row in rows:
         look = style.engine_style(row.engine)
         axes.plot(
             steps, lines[row.engine], color=look.color.light, linestyle=look.line, marker=look.marker,
-            markevery=12, clip_on=False, label=plain(row.engine),
+            markevery=12, clip_on=False, label=_name(row.engine),
         )  # fmt: skip
     axes.set_xlabel("gradients computed with one program")
     _y_label(axes, "time since the start")
-    _plain_log_ticks(axes)
+    style.log_ticks(axes, "x", scientific)
     for (compiled, recording), even in crossings:
         row = sentences.timed(case, compiled)
         if row is not None and 1 < even.estimate < math.inf:
             text = f"{compiled} passes {recording}: {sentences.steps(even.estimate)}"
-            _mark_crossing(axes, even, total_time(row, even.estimate), plain(text))
+            _mark_crossing(axes, even, stats.total_time(row, even.estimate), plain(text))
     style.label_line_ends(
-        axes, [(end, float(lines[row.engine][-1]), plain(row.engine), style.engine_style(row.engine)) for row in rows]
+        axes, [(end, float(lines[row.engine][-1]), _name(row.engine), style.engine_style(row.engine)) for row in rows]
     )
     style.footnote(figure, _note(note, f"computed from medians, n = {_gradient_counts(rows)}", setup))
     found = "; ".join(sentences.catches_up(case, *pair) for pair, _ in crossings)
@@ -209,7 +221,8 @@ def cumulative_times(case: CaseResult, pairs: Sequence[tuple[str, str]], note: s
         f"Time for n gradients at {case.name}, from empty caches: what is paid once plus n times the steady median. "
         + (f"{found}." if found else ""),
         "; ".join(
-            f"{row.engine}: {duration(total_time(row, 1))} for one gradient, {duration(total_time(row, 1000))} for 1000"
+            f"{row.engine}: {duration(stats.total_time(row, 1))} for one gradient, "
+            f"{duration(stats.total_time(row, 1000))} for 1000"
             for row in rows
         )
         + ".",
@@ -286,7 +299,7 @@ def scaling(cases: Sequence[CaseResult], axis: str, name: str, setup: str) -> Ch
     for x, case in zip(xs, cases, strict=True):
         for row in timed_rows(case):
             lines[row.engine].append((x, row.stages[GRADIENT]))
-    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.28, top=0.36)
+    figure, axes = _axes_of_lines([_name(engine) for engine in engines])
     axes.set_yscale("log")
     if min(xs) > 0:
         axes.set_xscale("log")
@@ -298,12 +311,12 @@ def scaling(cases: Sequence[CaseResult], axis: str, name: str, setup: str) -> Ch
         at, medians = [x for x, _ in line], [m.median for _, m in line]
         low, high = zip(*(m.quartiles for _, m in line), strict=True)
         axes.fill_between(at, low, high, color=look.color.light, alpha=0.18, linewidth=0)
-        axes.plot(at, medians, color=look.color.light, linestyle=look.line, marker=look.marker, label=plain(engine))
+        axes.plot(at, medians, color=look.color.light, linestyle=look.line, marker=look.marker, label=_name(engine))
     axes.set_xlabel(plain(axis))
     _y_label(axes, "steady time per gradient")
     style.label_line_ends(
         axes,
-        [(line[-1][0], line[-1][1].median, plain(e), style.engine_style(e)) for e, line in lines.items()],
+        [(line[-1][0], line[-1][1].median, _name(e), style.engine_style(e)) for e, line in lines.items()],
     )
     where = f"{name}, {', '.join(fixed)}" if fixed else name
     counts = sorted({len(m.seconds) for line in lines.values() for _, m in line})
@@ -326,7 +339,7 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
     from matplotlib.ticker import MaxNLocator
 
     looks = _series_looks(found)
-    figure, axes = style.new_axes(height=3.3, left=0.72, right=1.45, top=0.36)
+    figure, axes = _axes_of_lines([_name(series.label) for series in found.series])
     points = []
     for series in found.series:
         keep = [
@@ -350,20 +363,22 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
     if xs:
         if found.x_scale == "log":
             axes.set_xscale("log")
-            _plain_log_ticks(axes)
         if found.y_scale == "log":
             axes.set_yscale("log")
-            _plain_log_ticks(axes, "y")
+        axes.set_ylim(*axes.get_ylim())  # final before ticks and labels are placed
+        axes.set_xlim(*axes.get_xlim())
+        if found.y_scale == "log":
+            style.log_ticks(axes, "y", scientific)
         if len(set(xs)) <= 8:
             _value_ticks(axes, sorted(set(xs)))
-        elif all(x == int(x) for x in xs) and found.x_scale == "linear":
+        elif found.x_scale == "log":
+            style.log_ticks(axes, "x", scientific)
+        elif all(x == int(x) for x in xs):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(*axes.get_ylim())  # final before the labels are placed
-        axes.set_xlim(*axes.get_xlim())
         style.label_line_ends(
             axes,
             [
-                (*line[-1], _shortened(plain(s.label)), look)
+                (*line[-1], _name(s.label), look)
                 for line, s, look in zip(points, found.series, looks, strict=True)
                 if line
             ],
@@ -387,28 +402,107 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
 
 
 def winners(found: Winners, stem: str, name: str, setup: str) -> Chart:
-    """The map of an experiment: cells tinted in the colour of their engine, with the verdict in words."""
+    """The map of an experiment: fields tinted in the colour of their engine, with the verdict in words.
+
+    Rows are as high as their words need, and those of a group stand below its heading.
+    """
     from matplotlib.patches import Rectangle
 
-    figure, axes = style.new_axes(height=1.3 + 0.46 * len(found.rows), left=0.72, right=0.1, top=0.36)
-    said = []
-    for y, (row, engines, texts) in enumerate(zip(found.rows, found.engines, found.texts, strict=False)):
-        for x, (column, engine, text) in enumerate(zip(found.columns, engines, texts, strict=False)):
-            if engine:
-                tint = style.engine_style(engine).color.light
-                axes.add_patch(Rectangle((x - 0.49, y - 0.48), 0.98, 0.96, facecolor=tint, alpha=0.22, linewidth=0))
-                lines = "\n".join(_shortened(plain(line), 84 // len(found.columns)) for line in text.split("\n"))
-                axes.text(x, y, lines, ha="center", va="center", fontsize=style.FONT - 1.5, linespacing=1.2)
-                said.append(f"{found.y_label} {row}, {found.x_label} {column}: {' '.join(text.split())}")
+    groups, labels = [row.rpartition("\n")[0] for row in found.rows], [row.rpartition("\n")[2] for row in found.rows]
+    wrapped = [_lines(label, 0.9) for label in labels]
+    left = max([0.72, *(0.2 + _inches(line) for lines in wrapped for line in lines)])
+    right, top, bottom = 0.1, 0.36, 0.78
+    column = (style.WIDTH - left - right) / max(len(found.columns), 1)
+    rows = [
+        _fields(engines[: len(found.columns)], texts, column)
+        for engines, texts in itertools.zip_longest(found.engines, found.texts, fillvalue=())
+    ]
+    starts = [bool(group) and group != before for before, group in itertools.pairwise(["", *groups])]
+    spans, end = [], 0.0
+    for fields, label, is_start in zip(rows, wrapped, starts, strict=False):
+        top_edge = end + 0.24 * is_start
+        end = top_edge + 0.15 + 0.125 * max([1, len(label), *(len(field.lines) for field in fields)])
+        spans.append((top_edge, end))
+    high = end > 4
+    figure, axes = style.new_axes((end or 0.3) + top + bottom + 0.2 * high, left, right, bottom, top + 0.2 * high)
     axes.set_xlim(-0.5, max(len(found.columns), 1) - 0.5)
-    axes.set_ylim(max(len(found.rows), 1) - 0.5, -0.5)
+    axes.set_ylim(end or 0.3, 0)
+    said = []
+    for i, (fields, (y, low)) in enumerate(zip(rows, spans, strict=False)):
+        if starts[i]:
+            axes.text(
+                -(left - 0.08) / (style.WIDTH - left - right), y - 0.05, plain(groups[i]), va="bottom",
+                fontsize=style.SMALL_FONT, fontweight="bold", transform=axes.get_yaxis_transform(), label="_group",
+            )  # fmt: skip
+        for field in fields:
+            color = style.engine_style(field.engine).color.light
+            at, width = field.start - 0.49, field.stop - field.start - 0.02
+            axes.add_patch(Rectangle((at, y + 0.02), width, low - y - 0.04, facecolor=color, alpha=0.22, linewidth=0))
+            axes.plot((at, at), (y + 0.02, low - 0.02), color=color, linewidth=3, solid_capstyle="butt", marker="")
+            axes.text(
+                at + width / 2, (y + low) / 2, "\n".join(field.lines), ha="center", va="center",
+                fontsize=style.SMALL_FONT, linespacing=1.15,
+            )  # fmt: skip
+        row = ", ".join(found.rows[i].split("\n"))
+        said.append(f"{found.y_label} {row}: {', '.join(field.spoken(found.columns) for field in fields)}")
     axes.set_xticks(range(len(found.columns)), [plain(column) for column in found.columns])
-    axes.set_yticks(range(len(found.rows)), [plain(row) for row in found.rows])
+    axes.set_yticks([sum(span) / 2 for span in spans], ["\n".join(lines) for lines in wrapped[: len(spans)]])
+    axes.tick_params(axis="y", labelsize=style.SMALL_FONT, length=0)
+    axes.tick_params(axis="x", labeltop=high)
+    axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
     axes.set_xlabel(plain(found.x_label))
     _y_label(axes, plain(found.y_label))
-    style.footnote(figure, _note(name, plural(len(said), "case"), setup))
-    return Chart(f"{_stem(stem)}-{_stem(found.title)}", found.title, f"{'; '.join(said) or 'no cases'}.", figure)
+    cells = sum(field.stop - field.start for fields in rows for field in fields)
+    style.footnote(figure, _note(name, plural(cells, "cell"), setup))
+    description = f"In brackets, {found.x_label}. {'; '.join(said) or 'No cases'}."
+    return Chart(f"{_stem(stem)}-{_stem(found.title)}", found.title, description, figure)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Neighbouring cells of a map's row that say the same: from ``start`` to before ``stop``, in ``lines`` that fit."""
+
+    start: int
+    stop: int
+    engine: str
+    text: str
+    lines: list[str]
+
+    def spoken(self, columns: Sequence[str]) -> str:
+        where = " to ".join(dict.fromkeys((columns[self.start], columns[self.stop - 1])))
+        return f"{' '.join(self.text.split())} ({where})"
+
+
+def _fields(engines: Sequence[str], texts: Sequence[str], column: float) -> list[_Field]:
+    """Of columns so many inches wide; without empty cells."""
+    found, start = [], 0
+    for (engine, text), cells in itertools.groupby(zip(engines, texts, strict=False)):
+        stop = start + len(list(cells))
+        if engine:
+            found.append(_Field(start, stop, engine, text, _lines(text, (stop - start) * column - 0.05)))
+        start = stop
+    return found
+
+
+def _lines(text: str, inches: float) -> list[str]:
+    """At most five lines of the small font that are at most so wide, broken after spaces; a word that is too long after
+    its hyphens and underscores, and elsewhere only where it has none."""
+    lines = []
+    for line in text[:200].split("\n"):
+        lines.append("")
+        words = re.findall(r"\S+\s*", plain(line))
+        for piece in itertools.chain.from_iterable(
+            [word] if _inches(word.rstrip()) <= inches else re.findall(r"[^_-]*[_-]+|[^_-]+", word) for word in words
+        ):
+            if lines[-1] and _inches((lines[-1] + piece).rstrip()) > inches:
+                lines.append("")
+            lines[-1] += piece
+            while _inches(lines[-1].rstrip()) > inches and len(lines[-1]) > 3:
+                fits = max(3, int(len(lines[-1]) * inches / _inches(lines[-1])))
+                lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
+    lines = [line.strip() for line in lines]
+    return lines if len(lines) <= 5 else [*lines[:4], "…"]
 
 
 def _series_looks(found: Curves) -> list[style.LineStyle]:
@@ -436,50 +530,36 @@ def _lengths(points: Sequence[Sequence[object]]) -> list[str]:
 # --- axes and keys ----------------------------------------------------------------------------------------------------
 
 
+def _left(names: Sequence[str]) -> float:
+    """The margin of a chart with these names at its left edge."""
+    return max([1.12, *(0.16 + _inches(name, style.FONT - 0.5) for name in names)])
+
+
+def _axes_of_lines(names: Sequence[str]) -> "tuple[Figure, Axes]":
+    """For :func:`style.label_line_ends` with these names: as high and with as much room at the right as they need."""
+    widest = max((_inches(name, style.FONT - 0.5) for name in names), default=0.0)
+    left, gap = 0.72, 0.075  # the gap, of the axes' width, is where a name begins
+    right = max(1.28, (gap * (style.WIDTH - left) + widest + 0.06) / (1 + gap))
+    return style.new_axes(height=max(3.3, 1.2 + 1.22 * style.FONT / 72 * len(names)), left=left, right=right, top=0.36)
+
+
 def _time_axis(axes: "Axes", which: str, seconds: Sequence[float]) -> None:
     """A logarithmic axis of times around ``seconds``, its ticks with their units: 10 µs, 1 ms."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     known = [s for s in seconds if s > 0 and math.isfinite(s)] or [1.0]
     low, high = min(known), max(known)
     pad = max((high / low) ** 0.06, 1.15)
-    low, high = low / pad, high * pad
-    axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    decades = math.log10(high / low)
-    subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0) if decades > 0.75 else tuple(float(k) for k in range(1, 10))
-    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, 1)))
-    axis.set_minor_formatter(NullFormatter())
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low / pad, high * pad)
+    style.log_ticks(
+        axes, which, lambda tick: duration(tick, len(f"{tick:.2e}".split("e")[0].rstrip("0.").replace(".", "")))
+    )
 
 
 def _y_label(axes: "Axes", text: str) -> None:
     """Level, above the axis: read without turning one's head, and never cut off."""
     axes.set_ylabel(text, rotation=0, ha="left", va="bottom")
-    axes.yaxis.set_label_coords(-0.62 / (axes.get_position().width * style.WIDTH), 1.035)
-
-
-def _plain_log_ticks(axes: "Axes", which: str = "x") -> None:
-    """1, 10, 100, 1000, 10⁴ ... along an axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    superscripts = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-
-    def write(value: float, _: object) -> str:
-        power = round(math.log10(value))
-        return f"{10**power:g}" if -2 <= power <= 3 else f"10{str(power).translate(superscripts)}"
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    if math.log10(high / low) >= 1.5:
-        axis.set_major_locator(LogLocator(base=10, numticks=12))
-        axis.set_major_formatter(FuncFormatter(write))
-    else:
-        subs = (1.0, 2.0, 5.0) if math.log10(high / low) > 0.75 else range(1, 10)  # never a lonely tick
-        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
-    axis.set_minor_formatter(NullFormatter())
+    width, height = (side / axes.figure.dpi for side in (axes.bbox.width, axes.bbox.height))
+    axes.yaxis.set_label_coords(-0.62 / width, 1 + 0.075 / height)
 
 
 def _value_ticks(axes: "Axes", values: Sequence[float]) -> None:
@@ -525,12 +605,27 @@ def _legend(figure: "Figure", axes: "Axes", handles: Sequence[object]) -> None:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _inches(text: str, size: float = style.SMALL_FONT) -> float:
+    """The width of a line."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=[style.FONT_FAMILY[0]], size=size)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
 def plain(text: str) -> str:
     """Text that can stand in an XML file and on one line of a chart."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _shortened(text: str, longest: int = 17) -> str:
+def _name(text: str) -> str:
+    """Of an engine or a line, where it stands in a chart."""
+    return _shortened(plain(text), 19)
+
+
+def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

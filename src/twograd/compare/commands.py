@@ -67,6 +67,12 @@ def bench(options: Options) -> int:
 
 
 def report(options: Options) -> int:
+    if options.sweep:
+        named = options.files or options.only
+        options.only = [*(options.only if named else (d.name for d in program.find())), str(sweep.PATH)]
+        if options.quick and options.budget is None:
+            options.budget = runner.QUICK_BUDGET + sweep.QUICK_BUDGET
+            options.reserved = {sweep.PATH.stem: sweep.QUICK_BUDGET}
     if options.out is None:
         options.out = f"results/{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H-%M-%SZ}"
     results = _run(options, timed=True)
@@ -203,7 +209,7 @@ def _run(options: Options, timed: bool) -> Results:
     limit = options.cell_limit
     one = runner.run_comparison if limit is None else functools.partial(isolated.run_comparison, limit)
     with _progress(options) as progress:
-        results = runner.run(declarations, settings, out, budget, progress, one)
+        results = runner.run(declarations, settings, out, budget, progress, one, getattr(options, "reserved", {}))
     for comparison in results.comparisons:
         if comparison.status != "done":
             print(f"twograd: {comparison.name} {comparison.status}: {comparison.error}", file=sys.stderr)

@@ -63,7 +63,7 @@ class Compared:
 
     @functools.cached_property
     def _drawn(self) -> list[report.Drawn]:
-        (drawn,) = report.draw(self.results)
+        _, drawn = report.draw(self.results)
         return drawn
 
     def save(self, folder: str | Path) -> Path:

@@ -20,7 +20,7 @@ import importlib.resources
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from markupsafe import Markup, escape
 
 from twograd import graph
 from twograd._files import write_atomically
-from twograd.compare import charts, sentences, tables
+from twograd.compare import budgets, charts, sentences, tables
 from twograd.compare.environment import flat
 from twograd.compare.results import (
     SCHEMA_VERSION,
@@ -93,15 +93,23 @@ class Drawn:
 
 
 def draw(results: Results) -> list[list[Drawn]]:
-    """All charts, comparison by comparison."""
+    """The opening page's charts, then all others, comparison by comparison."""
     setup, names = setup_line(results), _Names()
     with style.drawing():
-        return [list(_draw_comparison(comparison, results, setup, names)) for comparison in results.comparisons]
+        opening = ((None, chart) for chart in charts.of_summary(results.cases(), setup))
+        return [
+            list(_draw(opening, names)),
+            *(list(_draw_comparison(comparison, results, setup, names)) for comparison in results.comparisons),
+        ]
 
 
 def _draw_comparison(comparison: ComparisonResult, results: Results, setup: str, names: "_Names") -> Iterator[Drawn]:
     of_cases = ((None, chart) for chart in charts.of_comparison(comparison, results.engines, setup))
-    for finding, chart in itertools.chain(of_cases, charts.of_findings(comparison, setup)):
+    return _draw(itertools.chain(of_cases, charts.of_findings(comparison, setup)), names)
+
+
+def _draw(asked: Iterable[tuple[Curves | Winners | None, charts.Chart]], names: "_Names") -> Iterator[Drawn]:
+    for finding, chart in asked:
         stem = names.unused(chart.stem)
         inline = Markup(style.svg_for_page(chart.figure, f"chart-{stem}", chart.caption, chart.description))
         svg = style.svg_of(chart.figure, chart.caption, chart.description)
@@ -127,9 +135,11 @@ class _Names:
 def html(results: Results, drawn: Sequence[list[Drawn]]) -> str:
     """The page, with the charts that :func:`draw` has drawn."""
     template, script = _templates().get_template("report.html.j2"), _script()
+    opening, *others = drawn
     return template.render(
         **_content(results),
-        sections=_sections(results, drawn),
+        opening=opening,
+        sections=_sections(results, others),
         colors=style.colors(),
         data=_embedded(results),
         ink=INK,
@@ -151,12 +161,12 @@ def markdown(results: Results) -> str:
 
 
 def _content(results: Results) -> dict[str, Any]:
-    named = [(comparison.name, case) for comparison in results.comparisons for case in comparison.cases]
+    found = budgets.budgets(results.cases())
     return {
         "results": results,
         "setup": setup_line(results),
         "answers": sentences.summary(results),
-        "by_budget": tables.fastest_by_budget(named),
+        "by_budget": budgets.fastest_by_budget(found) if found is not None else None,
         "engines": tables.engines_table(results.engines),
         "environment": environment_table(results.environment),
     }

@@ -208,7 +208,8 @@ class Curves:
 class Winners:
     """A map that an experiment yields: ``engines`` and ``texts`` have a list for each row, with a cell for each column.
 
-    A cell has the colour of its engine, and says ``texts`` in words; it is empty where its engine is ``""``.
+    A cell has the colour of its engine, and says ``texts`` in words; it is empty where its engine is ``""``. A row that
+    is called ``"GROUP\\nROW"`` stands below the heading of its group.
     """
 
     title: str
@@ -367,6 +368,10 @@ class Results:
 
     def comparison(self, name: str) -> ComparisonResult | None:
         return next((result for result in self.comparisons if result.name == name), None)
+
+    def cases(self) -> list[tuple[str, CaseResult]]:
+        """All cases, each with the name of its comparison."""
+        return [(comparison.name, case) for comparison in self.comparisons for case in comparison.cases]
 
     def rows(self) -> Iterator[tuple[ComparisonResult, CaseResult, Row]]:
         """Every row with the case and the comparison that it belongs to."""

@@ -75,12 +75,13 @@ def run(
     budget: float | None = None,
     progress: Progress = lambda *_: None,
     one: Callable[..., ComparisonResult] | None = None,
+    reserved: Mapping[str, float] = MappingProxyType({}),
 ) -> Results:
     """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
 
     A ``results.json`` of equal settings and versions in ``out`` is gone on with: what it holds and has not changed
     since is not run again. ``budget`` is in seconds; each comparison may take nearly twice an equal share of what is
-    left of it, for most need less than theirs.
+    left of it, for most need less than theirs; those that are named in ``reserved`` so many seconds of it.
     ``one`` runs a comparison, with the arguments of :func:`run_comparison`, which does it otherwise.
 
     Raises CompareError where the results cannot be written, with all that was written before left as it is.
@@ -107,7 +108,9 @@ def run(
             if known.status == "done":
                 progress(declaration.name, "kept from the earlier run")
                 continue
-            share = 2 * (end - time.monotonic()) / (len(declarations) - position + 1)
+            left = [other.name for other in declarations[position:]]
+            shared = end - time.monotonic() - sum(reserved.get(name, 0) for name in left)
+            share = reserved.get(declaration.name) or 2 * shared / (1 + sum(name not in reserved for name in left))
             keep((one or run_comparison)(declaration, settings, engines, infos, share, progress, known.cases, keep))
     return results
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from twograd.compare import stats, timing
+from twograd.compare import budgets, stats, timing
 from twograd.compare.results import (
     DEVICE,
     ONE_TIME_STAGES,
@@ -18,8 +18,10 @@ from twograd.compare.results import (
     ComparisonResult,
     EngineInfo,
     Measurement,
+    Observation,
     Results,
     Row,
+    Winners,
 )
 from twograd.compare.tables import timed_rows
 from twograd.compare.units import duration, listed, percent, plural, significant, size
@@ -31,7 +33,7 @@ CONFIDENCE = f"{percent(stats.CONFIDENCE)} interval"
 
 def summary(results: Results) -> dict[str, list[str]]:
     """Over all comparisons: questions, each with the sentences that answer it; what has no answer is left out."""
-    cases = [(comparison.name, case) for comparison in results.comparisons for case in comparison.cases]
+    cases = results.cases()
     answers = {
         "Which engine?": [
             *_winners(cases),
@@ -40,7 +42,12 @@ def summary(results: Results) -> dict[str, list[str]]:
             *_across(cases, "tape", "torch"),
             *_across_devices(cases),
         ],
-        "When?": [*_break_even_range(cases, results.engines), *_first_gradients(cases)],
+        "When?": [
+            *_by_budget(cases),
+            *_break_even_range(cases, results.engines),
+            *_first_gradients(cases),
+            *_maps(results),
+        ],
         "Why?": [*_dispatch(cases), *_paid(cases, results.engines), *_bytes_kept(cases)],
         "How far can this be trusted?": [
             *_correctness(results),
@@ -163,10 +170,10 @@ def _winners(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     doubt = "each time clearly"
     if unclear:
         doubt = f"in {'all' if unclear == len(ranked) else unclear} of them with no clear difference from the next"
-    return [f"Once all is built, one gradient comes fastest from {_tally(won)}, {doubt}."]
+    return [f"Once all is built, one gradient comes fastest from {tally(won)}, {doubt}."]
 
 
-def _tally(won: dict[str, int]) -> str:
+def tally(won: dict[str, int]) -> str:
     """``graph in 3 and jax-jit in 1 of 4 timed cases``, the most frequent first."""
     total = plural(sum(won.values()), "timed case")
     if len(won) == 1:
@@ -243,6 +250,57 @@ def _longer(found: Sequence[_Ratio], slower: str, faster: str) -> list[str]:
 
 def _no_clear_difference(ratio: stats.Interval) -> str:
     return "" if stats.clearly_different(ratio) else ": no clear difference"
+
+
+# --- when which engine is done first ----------------------------------------------------------------------------------
+
+
+def _by_budget(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
+    """What the opening page's map shows: how late the first to be done changes, how clearly, and who never is it."""
+    found = budgets.budgets(cases)
+    if found is None:
+        return []
+    total = plural(len(found.cases), "case")
+    ahead = [(f"{name}, {case.name}", budgets.takeovers(case)) for name, case in found.cases]
+    changing = sorted((entry for entry in ahead if len(entry[1]) > 1), key=lambda entry: entry[1][-1][0])
+    if changing:
+        ends = [_last_takeover(*changing[i]) for i in (0, -1)]
+        when = ends[0] if len(changing) == 1 else f"{ends[0]} at the earliest, {ends[1]} at the latest"
+        text = f"in {len(changing)} of {total}; the last to come to the front does so after {when}."
+    else:
+        text = f"in none of {total}."
+    cells = [rows for line in found.first for rows in line]
+    clear = sum(len(rows) == 1 for rows in cells)
+    sentences = [
+        f"Which engine is done first depends on the number of gradients {text} In {clear} of the {len(cells)} cells of "
+        f"the map it is clearly ahead of all others."
+    ]
+    leading = {row.engine for rows in cells for row in rows} | {row.engine for _, line in ahead for _, row in line}
+    never = dict.fromkeys(
+        row.engine for _, case in found.cases for row in timed_rows(case) if row.engine not in leading
+    )
+    if never:
+        sentences.append(
+            f"Never done first nor level with the first, for whatever number of gradients and in any of {total}: "
+            f"{listed(map(code, never))}."
+        )
+    return sentences
+
+
+def _last_takeover(where: str, line: Sequence[tuple[float, Row]]) -> str:
+    (_, before), (after, row) = line[-2:]
+    interval = steps_interval(stats.break_even(row, before))
+    return f"{gradients(after)} ({code(row.engine)} before {code(before.engine)} in {where}; {interval})"
+
+
+def _maps(results: Results) -> list[str]:
+    """What an experiment says first, where it has drawn a map."""
+    return [
+        f"{code(comparison.name)}: {first.text}"
+        for comparison in results.comparisons
+        if any(isinstance(finding, Winners) for finding in comparison.findings)
+        and (first := next((f for f in comparison.findings if isinstance(f, Observation)), None)) is not None
+    ]
 
 
 # --- when compiling pays ----------------------------------------------------------------------------------------------
@@ -400,8 +458,7 @@ def _first_gradients(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     if not won:
         return []
     return [
-        f"Where only a single gradient is wanted, all that is paid once included, the first to be done is "
-        f"{_tally(won)}."
+        f"Where only a single gradient is wanted, all that is paid once included, the first to be done is {tally(won)}."
     ]
 
 

@@ -9,6 +9,7 @@ against themselves, at most five may seem to differ, and at 95 % five would on a
 does it).
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -78,6 +79,46 @@ def one_time_cost(row: Row) -> float:
     return max(0.0, time_to_first(row) - row.stages["forward+backward"].median)
 
 
+def total_time(row: Row, gradients: float) -> float:
+    """Seconds for so many gradients of one program, from nothing: what is paid once, and the steady time of each."""
+    return one_time_cost(row) + gradients * row.stages["forward+backward"].median
+
+
+def total_ratio(a: Row, b: Row, gradients: float, seed: int = 0) -> Interval:
+    """How many times as long so many gradients take by ``a`` as by ``b``, from nothing; of infinitely many, each.
+
+    The interval reflects the spread of the steady times and what was paid once in each of the builds, however few.
+    """
+    steady = a.stages["forward+backward"], b.stages["forward+backward"]
+    if math.isinf(gradients):
+        return ratio(*steady, seed)
+    estimate = total_time(a, gradients) / total_time(b, gradients)
+    if min(len(m.seconds) for m in steady) < FEWEST_SAMPLES:
+        return Interval(estimate, 0.0, math.inf)
+    rng = np.random.default_rng(seed)
+    each = [np.resize(medians, RESAMPLES) for medians in _resampled_medians(*steady, seed)]
+    once = [rng.choice(_paid_by_build(row), RESAMPLES) for row in (a, b)]
+    return _interval(estimate, (once[0] + gradients * each[0]) / (once[1] + gradients * each[1]))
+
+
+def surely_behind(a: Row, b: Row, gradients: float) -> bool:
+    """Whether the least that was measured of ``a`` is above the most of ``b``: no interval has to be computed then."""
+    steady = [row.stages["forward+backward"].seconds for row in (a, b)]
+    if min(map(len, steady)) < FEWEST_SAMPLES:
+        return False
+    least, most = min(steady[0]), max(steady[1])
+    if math.isinf(gradients):
+        return least > most
+    return _paid_by_build(a).min() + gradients * least > _paid_by_build(b).max() + gradients * most
+
+
+def _paid_by_build(row: Row) -> np.ndarray:
+    """:func:`one_time_cost`, but of each build."""
+    builds = zip(*(row.stages[stage].seconds for stage in ONE_TIME_STAGES if stage in row.stages), strict=False)
+    steady = row.stages["forward+backward"].median
+    return np.array([max(0.0, sum(seconds) - steady) for seconds in builds] or [0.0])
+
+
 def break_even(compiled: Row, uncompiled: Row, seed: int = 0, new_shapes: float = 0.0) -> Interval:
     """After how many gradients the ``compiled`` row has caught up with the ``uncompiled`` one; ``inf`` means never.
 
@@ -95,6 +136,12 @@ def break_even(compiled: Row, uncompiled: Row, seed: int = 0, new_shapes: float 
     return _interval(_catch_up(once, b.median - a.median - again), np.vectorize(_catch_up)(once, gains - again))
 
 
+def caught_up(a: Row, b: Row) -> float:
+    """The estimate of :func:`break_even` alone."""
+    gain = b.stages["forward+backward"].median - a.stages["forward+backward"].median
+    return _catch_up(one_time_cost(a) - one_time_cost(b), gain)
+
+
 def noise_mark(measurement: Measurement) -> str:
     """``!`` or ``!!`` where a timing is noisy, else nothing."""
     return "!!" if measurement.spread > VERY_NOISY else "!" if measurement.spread > NOISY else ""
@@ -107,6 +154,7 @@ def _catch_up(extra: float, gain: float) -> float:
     return float(math.ceil(extra / gain)) if gain > 0 else math.inf
 
 
+@functools.lru_cache(256)
 def _resampled_medians(
     a: Measurement, b: Measurement, seed: int, same_rounds: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ gradient, at the rates of a matrix product and of a copy that are measured besid
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.compare import stats
+from twograd.compare.budgets import together
 from twograd.compare.engines.xla import blocked
 from twograd.compare.program import Comparison, grid
 from twograd.compare.results import CaseResult, Curves, Finding, Observation, Row, Series, Table, Winners
+from twograd.compare.sentences import tally
 from twograd.compare.tables import timed_rows
-from twograd.compare.units import listed, percent, significant
+from twograd.compare.units import listed, percent, plural, significant
 
 PATH = Path(__file__)
 
@@ -52,10 +55,27 @@ def experiment(context: Any) -> Iterator[Finding]:
     cases = [case for case in context.cases if timed_rows(case)]
     if not cases:
         return
-    for rate in RATES:
-        yield from winners(cases, rate)
+    contested = [case for case in cases if len(timed_rows(case)) > 1]
+    if contested:
+        yield summary(contested)
+        found = [finding for rate in RATES for finding in winners(contested, rate)]
+        yield from sorted(found, key=lambda finding: isinstance(finding, Table))  # maps side by side, then tables
     yield from cost_per_op(cases)
-    yield from roofline(cases, *peaks(context))
+    yield from roofline(cases, peaks(context))
+
+
+def summary(cases: Sequence[CaseResult]) -> Observation:
+    """Who wins how many of the cases in the long run, for each share of new shapes."""
+    parts = []
+    for rate in RATES:
+        won: dict[str, int] = {}
+        found = [verdict(case, rate) for case in cases]
+        for names, *_ in found:
+            won[names[0]] = won.get(names[0], 0) + 1
+        unclear = sum(len(names) > 1 for names, *_ in found)
+        doubt = f" (no clear difference from another in {unclear})" if unclear else ""
+        parts.append(f"where {percent(rate)} of the calls have a new shape, {tally(won)}{doubt}")
+    return Observation(f"The winner in the long run: {'; '.join(parts)}.")
 
 
 def verdict(case: CaseResult, rate: float) -> tuple[list[str], stats.Interval, list[str]]:
@@ -105,7 +125,7 @@ def winners(cases: Sequence[CaseResult], rate: float) -> Iterator[Finding]:
 
 def _label(names: Sequence[str], after: stats.Interval) -> str:
     at = "from the first" if after.estimate == 1 else f"after {significant(after.estimate, 3)}"
-    return f"{', '.join(names[:2])}{' ...' * (len(names) > 2)}\n{at}"
+    return f"{together(names)}\n{at}"
 
 
 def cost_per_op(cases: Sequence[CaseResult]) -> Iterator[Finding]:
@@ -123,7 +143,7 @@ def cost_per_op(cases: Sequence[CaseResult]) -> Iterator[Finding]:
             rows.append([row.engine, 1e6 * least, 1e6 * most, 1e6 * (most - least), 100 * least / most])
     size = last.axes["size"]
     yield Table(
-        f"Dispatch against arithmetic, per op, forward and backward, {longest} links",
+        f"Dispatch against arithmetic, per op, forward and backward, {plural(int(longest), 'link')}",
         ["engine", f"on {first.axes['size']} x {first.axes['size']}", f"on {size} x {size}", "the difference", "share"],
         sorted(rows, key=lambda row: row[1]),
         ["", "µs", "µs", "µs", "%"],
@@ -131,29 +151,40 @@ def cost_per_op(cases: Sequence[CaseResult]) -> Iterator[Finding]:
     )
 
 
-def peaks(context: Any) -> tuple[float, float]:
-    """Operations per second of a matrix product, and bytes per second, read and written, of a copy, of the run's dtype.
-    The best sample counts, of the product the best size too: a roof is what can be reached."""
-    sides, count = ((128, 512), 1 << 22) if context.quick else ((128, 256, 512, 1024), 1 << 24)
+@dataclass(frozen=True)
+class Peaks:
+    """Operations per second of a matrix product; bytes per second, read and written, of a copy from memory, and of one
+    that stays in a cache."""
+
+    flops: float
+    memory: float
+    cache: float
+
+
+def peaks(context: Any) -> Peaks:
+    """Of the run's dtype. The best sample and the best size count: a roof is what can be reached."""
+    sides, large = ((128, 512), 1 << 22) if context.quick else ((128, 256, 512, 1024), 1 << 24)
+    counts = (1 << 16, 1 << 18, large)
     dtype = context.settings.dtype
     product, copy = jax.jit(jnp.matmul), jax.jit(jnp.copy)
-    subjects = {str(side): blocked(product, *[jnp.ones((side, side), dtype)] * 2) for side in sides}
-    numbers = jnp.ones(count, dtype)
-    found = context.measure({**subjects, "copy": blocked(copy, numbers)})
-    flops = max(2.0 * side**3 / min(found[str(side)].seconds) for side in sides)
-    return flops, 2.0 * numbers.nbytes / min(found["copy"].seconds)
+    products = {f"product {side}": blocked(product, *[jnp.ones((side, side), dtype)] * 2) for side in sides}
+    copies = {f"copy {count}": blocked(copy, jnp.ones(count, dtype)) for count in counts}
+    best = {name: min(found.seconds) for name, found in context.measure({**products, **copies}).items()}
+    flops = max(2.0 * side**3 / best[f"product {side}"] for side in sides)
+    rates = {count: 2.0 * count * np.dtype(dtype).itemsize / best[f"copy {count}"] for count in counts}
+    return Peaks(flops, rates[large], max(rates.values()))
 
 
-def roofline(cases: Sequence[CaseResult], flops: float, bandwidth: float) -> Iterator[Finding]:
+def roofline(cases: Sequence[CaseResult], peak: Peaks) -> Iterator[Finding]:
     """Where each engine stands below the roof: the counts are those of the compiled gradient, for all engines."""
     counted = [(case, row) for case in cases if (row := _counted(case)) is not None]
     if not counted:
         return
     intensity = {case.name: row.counts["flops"] / row.counts["bytes accessed"] for case, row in counted}
-    ridge = flops / bandwidth
-    ends = [*intensity.values(), ridge]
-    xs = sorted({*np.geomspace(min(ends), max(ends), 9).tolist(), ridge})
-    series = [Series("roof", xs, [min(flops, bandwidth * x) / 1e9 for x in xs])]
+    roofs = {"roof, cache": peak.cache, "roof, memory": peak.memory}
+    ends = [*intensity.values(), *(peak.flops / bytes_per_second for bytes_per_second in roofs.values())]
+    xs = sorted({*np.geomspace(min(ends), max(ends), 9).tolist(), *ends[len(intensity) :]})
+    series = [Series(name, xs, [min(peak.flops, rate * x) / 1e9 for x in xs]) for name, rate in roofs.items()]
     rows, shares = [], []
     longest = max(case.axes["length"] for case, _ in counted)
     for name in dict.fromkeys(row.engine for case, _ in counted for row in timed_rows(case)):
@@ -166,21 +197,22 @@ def roofline(cases: Sequence[CaseResult], flops: float, bandwidth: float) -> Ite
         ]
         series.append(Series(name, [x for x, _ in line], [y for _, y in line], name))
     for case, row in counted:
-        floor = max(row.counts["flops"] / flops, row.counts["bytes accessed"] / bandwidth)
+        floor = max(row.counts["flops"] / peak.flops, row.counts["bytes accessed"] / peak.cache)
         fastest = min(timed_rows(case), key=lambda r: r.stages[GRADIENT].median)
         time = fastest.stages[GRADIENT].median
         counts = [row.counts["flops"] / 1e6, row.counts["bytes accessed"] / 1e6]
         rows.append([case.name, *counts, 1e6 * floor, fastest.engine, 1e6 * time, time / floor])
         shares.append((floor / time, case.name, fastest.engine))
     yield Curves(
-        f"Roofline, {longest} links",
+        f"Roofline, {plural(int(longest), 'link')}",
         "operations per byte, as XLA counts them",
         "Gflop/s",
         series,
         "log",
         "log",
-        f"The roof is a measured matrix product ({significant(flops / 1e9, 3)} Gflop/s) and a measured copy "
-        f"({significant(bandwidth / 1e9, 3)} GB/s). Counts of the compiled gradient; what is small stays in a cache.",
+        f"The roofs are a measured matrix product ({significant(peak.flops / 1e9, 3)} Gflop/s) and measured copies "
+        f"({significant(peak.cache / 1e9, 3)} GB/s within a cache, {significant(peak.memory / 1e9, 3)} GB/s from "
+        f"memory). Counts are those of the compiled gradient.",
     )
     yield Table(
         "The floor of a gradient",

@@ -206,39 +206,6 @@ def timed_rows(case: CaseResult) -> list[Row]:
     return [row for row in rows if row.stages["forward+backward"].median > 0]
 
 
-BUDGETS = (1, 10, 100, 1_000, 10_000, 100_000)
-"""Numbers of gradients, from a single one to a long training run."""
-
-
-def total_time(row: Row, gradients: float) -> float:
-    """Seconds for so many gradients of one program, from nothing: what is paid once, and the steady time of each."""
-    return stats.one_time_cost(row) + gradients * row.stages["forward+backward"].median
-
-
-def fastest_by_budget(named_cases: Sequence[tuple[str, CaseResult]]) -> TextTable | None:
-    """Which engine is done first, for how many gradients: a row per case, a column per number of gradients."""
-    rows = []
-    for comparison, case in named_cases:
-        timed = timed_rows(case)
-        if len(timed) < 2:
-            continue
-        items = []
-        for gradients in BUDGETS:
-            first = min(timed, key=lambda row: total_time(row, gradients))
-            seconds = total_time(first, gradients)
-            unit = common_unit([seconds], SECONDS)
-            items.append(Item(first.engine, f"{unit.write(seconds, 3)} {unit.name}", quoted=True))
-        rows.append([Item(comparison, case.name), *items])
-    if not rows:
-        return None
-    return TextTable(
-        "The engine that is done first, and its time, by the number of gradients",
-        [Heading("program", numeric=False), *(Heading(f"{n:,}".replace(",", "\u202f"), "", False) for n in BUDGETS)],
-        rows,
-        "Times are what is paid once plus the number of gradients times the steady median, from empty caches.",
-    )
-
-
 # --- whether they were right ------------------------------------------------------------------------------------------
 
 

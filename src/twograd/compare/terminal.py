@@ -27,7 +27,7 @@ from twograd.compare.engines import Engine
 from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Line, Measurement, Results, Row, Trace
 from twograd.compare.runner import Progress
-from twograd.compare.units import duration, percent, plural, size
+from twograd.compare.units import duration, percent, plural, significant, size
 
 CHANGE_STYLE = {"slower": "bold red", "faster": "green", "no clear difference": "dim"}
 
@@ -264,7 +264,7 @@ def _timing_table(comparison: ComparisonResult, case: CaseResult) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, no_wrap=column in ("engine", "name"), overflow="fold")
+        table.add_column(column, no_wrap=column in ("case", "engine", "fastest", "name"), overflow="fold")
     return table
 
 
@@ -303,7 +303,7 @@ def _show_reasons(screen: Console, comparison: ComparisonResult) -> None:
 
 
 def _show_findings(screen: Console, comparison: ComparisonResult) -> None:
-    """What an experiment says in words and tables; its curves and listings are the report's."""
+    """What an experiment says in words, tables and maps; its curves and listings are the report's."""
     for finding in comparison.findings:
         if isinstance(finding, results.Observation):
             screen.print(Text(f"  {finding.text}"))
@@ -316,9 +316,17 @@ def _show_findings(screen: Console, comparison: ComparisonResult) -> None:
             for row in finding.rows:
                 table.add_row(*(escape(_cell(value)) for value in row))
             screen.print(table)
+        elif isinstance(finding, results.Winners):
+            corner = f"{finding.y_label} \\ {finding.x_label}"
+            table = _table(f"{comparison.name}: {finding.title}", *map(escape, (corner, *finding.columns)))
+            table.columns[0].no_wrap = True
+            for row, texts in zip(finding.rows, finding.texts, strict=False):
+                table.add_row(*map(escape, (row, *texts)), end_section=True)
+            screen.print(table)
+            _footer(screen, finding.note)
 
 
 def _cell(value: results.Cell) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return significant(value) if isinstance(value, float) else str(value)

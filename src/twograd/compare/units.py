@@ -43,6 +43,21 @@ def significant(value: float, figures: int = FIGURES) -> str:
     return f"{rounded:.{0 if value == int(value) else decimals}f}"
 
 
+def scientific(value: float) -> str:
+    """A number for an axis or a heading, with at most three figures: powers of ten are told from 10⁴ on.
+
+    >>> [scientific(x) for x in (0.001, 300.0, 1e4, 2.5e6, 1e-5, float("inf"))]
+    ['0.001', '300', '10⁴', '2.5·10⁶', '10⁻⁵', '∞']
+    """
+    if not math.isfinite(value):
+        return significant(value)
+    digits, power = f"{value:.2e}".split("e")
+    if -3 <= int(power) <= 3:
+        return f"{float(f'{value:.2e}'):g}"
+    ten = f"10{str(int(power)).translate(str.maketrans('0123456789-', '⁰¹²³⁴⁵⁶⁷⁸⁹⁻'))}"
+    return ten if float(digits) == 1 else f"{float(digits):g}·{ten}"
+
+
 def common_unit(values: Iterable[float], units: tuple[Unit, ...]) -> Unit:
     """The unit in which the smallest value is at least 1, or a larger one that keeps the largest below 10⁵."""
     known = [abs(value) for value in values if math.isfinite(value) and value]

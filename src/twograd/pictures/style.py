@@ -5,14 +5,17 @@ PNG. Read :data:`ENGINES`, then :func:`svg_for_page`.
 
 An engine has one colour, one marker and one line style in all charts. Hues are those of Okabe and Ito (2008), which
 remain distinct to colour-blind readers, darkened for the light page and lightened for the dark one until each has a
-contrast of 3:1 against its page; grey print keeps marker and line style. Names of engines are always written in ink.
+contrast of 3:1 against its page; engines of one family have one hue. Grey print keeps marker and line style. Names of
+engines are always written in ink.
 """
 
 import io
+import itertools
+import math
 import re
 import xml.etree.ElementTree as ET
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +63,22 @@ ENGINES = {
     "tape-primitive": LineStyle(Color("tape-primitive", "#3a8fc0", "#9bd0f2"), "h", (9, 2)),
     "graph-eager": LineStyle(Color("graph-eager", "#b27a00", "#e8b44c"), "P", (2.5, 2.5)),
     "jax-eager": LineStyle(Color("jax-eager", "#5f8a2c", "#a5cf6c"), "X", (5, 1.5, 1.5, 1.5)),
+    "tape-compiled": LineStyle(Color("tape-compiled", "#12436d", "#6f9cff"), "<"),
+    "tape-deferred": LineStyle(Color("tape-deferred", "#4a63c8", "#8fb4ff"), ">", (9, 2)),
+    "tape-create-graph": LineStyle(Color("tape-create-graph", "#5a7896", "#7f9fbf"), "p", (9, 2, 1.5, 2)),
+    "graph-backprop": LineStyle(Color("graph-backprop", "#8f3b0a", "#ffb08a"), "d", (5, 2)),
+    "torch-func": LineStyle(Color("torch-func", "#8c2d62", "#c7689c"), "*", (7, 2, 1.5, 2)),
+    "torch-compile": LineStyle(Color("torch-compile", "#d14a78", "#ff9ebb"), "D", (1.5, 1.5)),
+    "pytensor-jax": LineStyle(Color("pytensor-jax", "#6a4fb3", "#b7a2f0"), "p", (1.5, 1.5)),
+    "pytensor-numba": LineStyle(Color("pytensor-numba", "#4b2a8c", "#9277dd"), "<", (5, 2)),
+    "dezero": LineStyle(Color("dezero", "#00707f", "#45b5c4"), "v", (9, 2)),
+    "tinygrad": LineStyle(Color("tinygrad", "#3f7f7a", "#8fd3cb"), "*", (1.5, 1.5)),
+    "tensorflow": LineStyle(Color("tensorflow", "#a33d2e", "#f08c7d"), ">", (3, 1.5, 1, 1.5)),
+    "tensorflow-function": LineStyle(Color("tensorflow-function", "#7a5a1e", "#c9a869"), "s", (1.5, 1.5)),
+    "tensorflow-v1": LineStyle(Color("tensorflow-v1", "#7c6f00", "#cfc24a"), "^", (5, 2)),
 }
+"""Every engine of :data:`twograd.compare.engines.ENGINES`. The usual eight share neither hue nor marker nor dashes; the
+others take the hue of their family, lighter or darker, and no two of all have both marker and dashes in common."""
 
 SERIES = [
     LineStyle(Color("series-1", "#7a3db0", "#bd93e6"), "o"),
@@ -91,7 +109,7 @@ FONT_FAMILY = ["DejaVu Sans", "Verdana", "sans-serif"]
 
 
 def engine_style(name: str) -> LineStyle:
-    """The style of an engine; an engine that is not known here gets one of :data:`SERIES`, always the same."""
+    """The style of an engine; a name that is no engine's here gets one of :data:`SERIES`, always the same."""
     return ENGINES.get(name) or SERIES[zlib.crc32(name.encode(errors="replace")) % len(SERIES)]
 
 
@@ -161,8 +179,53 @@ def drawing() -> Any:
 def footnote(figure: "Figure", text: str) -> None:
     """What the chart is of: comparison, case, n, dtype, device. At the lower edge, small, broken between its parts."""
     figure.text(
-        0.012, 0.018, text, color=MUTED.light, fontsize=SMALL_FONT, va="bottom", ha="left", linespacing=1.35, gid="note"
+        0.065 / WIDTH,
+        0.06 / figure.get_figheight(),
+        text,
+        color=MUTED.light,
+        fontsize=SMALL_FONT,
+        va="bottom",
+        ha="left",
+        linespacing=1.35,
+        gid="note",
     )
+
+
+def log_ticks(axes: "Axes", which: str, write: Callable[[float], str]) -> None:
+    """Ticks along a logarithmic axis, whose limits must be final: the densest whose labels have an em between them."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axis, (low, high) = (axes.xaxis, axes.get_xlim()) if which == "x" else (axes.yaxis, axes.get_ylim())
+    inches = (axes.bbox.width if which == "x" else axes.bbox.height) / axes.figure.dpi
+    per_decade = 72 * inches / math.log10(high / low)
+
+    def room(tick: float) -> float:
+        return FONT * (0.62 * len(write(tick)) + 1 if which == "x" else 2)
+
+    def apart(ticks: Sequence[float]) -> bool:
+        return all(per_decade * math.log10(b / a) >= (room(a) + room(b)) / 2 for a, b in itertools.pairwise(ticks))
+
+    for candidates in _nice_ticks(low, high):
+        ticks = [tick for tick in candidates if low <= tick <= high]
+        if apart(ticks):
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([write(tick) for tick in ticks]))
+    axis.set_minor_locator(NullLocator())
+
+
+def _nice_ticks(low: float, high: float) -> Iterator[list[float]]:
+    """The densest first. Within a factor of four, where decades have too few, equal steps."""
+    if high < 4 * low:
+        power = math.floor(math.log10(high - low)) - 1
+        for step in (1, 2, 5, 10, 20):
+            unit = float(f"{step}e{power}")
+            yield [float(f"{k * step}e{power}") for k in range(math.ceil(low / unit), math.floor(high / unit) + 1)]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ("123456789", "12357", "125", "13", "1"):
+        yield [float(f"{step}e{power}") for power in powers for step in steps]
+    for every in range(2, len(powers) + 2):
+        yield [float(f"1e{power}") for power in powers if power % every == 0]
 
 
 def label_line_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, LineStyle]]) -> None:
