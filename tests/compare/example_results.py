@@ -4,9 +4,7 @@ import numpy as np
 
 from twograd.compare import results as rs
 from twograd.pictures import Edge, Node, Picture
-from twograd.tape.stepper.account import Account, ToldStep
-from twograd.tape.stepper.linked import Equation
-from twograd.tape.stepper.show import Block, Section
+from twograd.pictures.account import Account, Block, Equation, Section, ToldStep
 
 ENGINES = [
     rs.EngineInfo("tape", "twograd.tape, one node per op", "dynamic", "twograd", "0.1.0", True),

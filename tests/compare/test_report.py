@@ -19,9 +19,7 @@ from twograd import graph
 from twograd.compare import report
 from twograd.compare import results as rs
 from twograd.pictures import Edge, Node, Picture, style
-from twograd.tape.stepper.account import Account, ToldStep
-from twograd.tape.stepper.linked import Equation
-from twograd.tape.stepper.show import Block, Section
+from twograd.pictures.account import Account, Block, Equation, Section, ToldStep
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from twograd.compare import results as rs
 from twograd.pictures import Edge, Node
-from twograd.tape.stepper.account import Account
+from twograd.pictures.account import Account
 
 
 def example() -> rs.Results:

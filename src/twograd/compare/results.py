@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from twograd._files import write_atomically
 from twograd.compare.errors import CompareError
-from twograd.tape.stepper.account import Account
+from twograd.pictures.account import Account
 
 SCHEMA_VERSION = 3
 """Files of all versions before it can be read, too. Version 2 has :class:`Conditions`, :attr:`EngineInfo.about`,

@@ -24,10 +24,11 @@ from twograd._compat import bind_again
 from twograd.compare.engines.tape_engines import recordable
 from twograd.compare.results import Line, Part, Trace
 from twograd.compare.timing import no_garbage_collection
+from twograd.pictures.account import Equation
 from twograd.tape.stats import kept_arrays
 from twograd.tape.stepper import Step
 from twograd.tape.stepper.account import account
-from twograd.tape.stepper.linked import Equation, Linked
+from twograd.tape.stepper.linked import Linked
 
 MOST = 12
 """Of nodes or equations of one line that are shown."""

@@ -5,13 +5,11 @@ What flows in: a stepper. What flows out: an :class:`Account`. Read :func:`accou
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from twograd.pictures import Picture
-from twograd.tape.stepper.linked import Equation
+from twograd.pictures.account import Account, Block, Section, ToldStep
 from twograd.tape.stepper.record import Step
-from twograd.tape.stepper.show import MOST_ROWS, Block, Section, origin, sections
+from twograd.tape.stepper.show import MOST_ROWS, origin, sections
 
 if TYPE_CHECKING:
     from twograd.tape.stepper.walk import Stepper
@@ -21,44 +19,6 @@ MAX_STEPS = 1000
 
 REPEATED = 80
 """Characters of the longest rule that is written at each step that calls it."""
-
-
-NOTHING = Picture("", (), ())
-
-
-@dataclass(frozen=True)
-class ToldStep:
-    """A step: what it is called, where it is from, and its sections; ``boxes`` are those of the picture that stand for
-    its op and its node."""
-
-    label: str
-    origin: str
-    kind: Literal["node", "leaf", "error"]
-    boxes: tuple[str, ...]
-    sections: tuple[Section, ...]
-
-
-@dataclass(frozen=True)
-class Account:
-    """A walk of ``total`` steps, of which ``steps`` are the first, the graph before it, and the derivative's jaxpr.
-
-    Of ``all_equations`` those are here that have to do with steps that are told; an equation's ``step`` is an index of
-    these. ``unlinked`` counts the steps that have none, and ``no_jaxpr`` says why there are none at all. A walk that
-    ``failed`` ended with an error at its last step.
-    """
-
-    title: str = ""
-    total: int = 0
-    bytes_at_first: int = 0
-    steps: tuple[ToldStep, ...] = ()
-    picture: Picture = NOTHING
-    inputs: tuple[str, ...] = ()
-    outputs: str = ""
-    equations: tuple[Equation, ...] = ()
-    all_equations: int = 0
-    unlinked: int = 0
-    no_jaxpr: str = ""
-    failed: bool = False
 
 
 def account(

@@ -16,21 +16,10 @@ from typing import Any
 from twograd import graph
 from twograd._compat import user_line
 from twograd.graph.text import Names, equation_text, sources_of
+from twograd.pictures.account import Equation
 from twograd.tape.node import Node
 from twograd.tape.plan import node_name
 from twograd.tape.stepper.record import Step
-
-
-@dataclass(frozen=True)
-class Equation:
-    """An equation as text; ``source`` is the equation of the program that it is for, in a derivative. ``step`` is the
-    step that it is linked to."""
-
-    index: int
-    text: str
-    source: str | None
-    line: str | None
-    step: int | None
 
 
 @dataclass(frozen=True)

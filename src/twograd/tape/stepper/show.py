@@ -4,13 +4,13 @@ What flows in: a step of a recorded walk. What flows out: its :func:`sections`, 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
+from twograd.pictures.account import Block, Row, Section
 from twograd.pictures.picture import columns, printable
 from twograd.tape.describe import result_avals, short, type_of
 from twograd.tape.node import Node
@@ -24,31 +24,6 @@ if TYPE_CHECKING:
 MOST_ROWS = 12
 MOST_ELEMENTS = 6
 LONGEST = 76
-
-
-Row = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A text with a heading, such as a rule's source and what it is for; a text that is told at another ``step`` is
-    empty here."""
-
-    heading: str
-    where: str
-    text: str
-    step: int | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """``rows`` of cells, the first a name, or ``blocks`` of text; ``empty`` is said where there is neither."""
-
-    key: str
-    title: str
-    rows: tuple[Row, ...] = ()
-    blocks: tuple[Block, ...] = ()
-    empty: str = ""
 
 
 def sections(walk: "Stepper", step: Step, most: int = MOST_ROWS) -> Iterator[Section]:

@@ -12,7 +12,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from twograd.tape.stepper.show import Section, heading, origin, sections
+from twograd.pictures.account import Section
+from twograd.tape.stepper.show import heading, origin, sections
 
 if TYPE_CHECKING:
     from twograd.tape.stepper.walk import Stepper
