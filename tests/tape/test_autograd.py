@@ -1,5 +1,6 @@
 """backward and grad: what they accept, return and raise, beside PyTorch's."""
 
+import functools
 import warnings
 
 import jax
@@ -135,7 +136,10 @@ def test_gradient_penalty(m):
 
 
 @both
-def test_backward_with_create_graph_warns_of_a_cycle(m):
+def test_backward_with_create_graph_warns_of_a_cycle(m, request):
+    if hasattr(m, "set_warn_always"):  # PyTorch says it once per process, and another test may have heard it
+        request.addfinalizer(functools.partial(m.set_warn_always, m.is_warn_always_enabled()))
+        m.set_warn_always(True)
     x = leaf(m, 2.0)
     with pytest.warns(UserWarning, match="will create a reference cycle between the parameter and its gradient"):
         (x**3).backward(create_graph=True)
