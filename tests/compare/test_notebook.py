@@ -228,6 +228,14 @@ def test_trace_joins_lines_nodes_and_equations(tmp_path, capsys, monkeypatch):
     assert "Times are of a line's equations, each by itself" in out
 
 
+def test_lines_are_counted_as_python_counts_them(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"\f\n{PLAIN}")
+    f, args = program.plain_function(program.find([str(path)])[0].run())
+    first, *_ = linked_lines(f, args, path).lines
+    assert (first.number, first.source.strip()) == (6, "y = jnp.exp(scale * x)")
+
+
 def test_the_clock_is_held_to_each_equation_and_effects_do_not_happen_again(monkeypatch):
     def slow(x):
         time.sleep(0.02)

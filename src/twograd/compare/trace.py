@@ -148,7 +148,7 @@ def _lines(
 ) -> Iterable[Line]:
     """The file's lines from the first to the last that has anything, blank ones left out, and what is of no line."""
     numbers = [number for number in set().union(*columns) if number != NOWHERE]
-    source = path.read_text(encoding="utf-8").splitlines()
+    source = path.read_text(encoding="utf-8").split("\n")  # where Python begins lines: not at a form feed
     shown = [
         n for n in range(min(numbers, default=1), max(numbers, default=0) + 1) if n in numbers or source[n - 1].strip()
     ]
