@@ -48,12 +48,8 @@ def budgets(named_cases: Sequence[tuple[str, CaseResult]]) -> Budgets | None:
 
 def done_first(case: CaseResult, gradients: float) -> list[Row]:
     """The row that has so many gradients first, from empty caches, then those that are not clearly behind it."""
-
-    def time(row: Row) -> float:
-        return row.stages[GRADIENT].median if math.isinf(gradients) else stats.total_time(row, gradients)
-
     rows = timed_rows(case)
-    first = min(rows, key=time)
+    first = min(rows, key=lambda row: _time(row, gradients))
     return [
         first,
         *(
@@ -64,6 +60,11 @@ def done_first(case: CaseResult, gradients: float) -> list[Row]:
             and not stats.clearly_different(stats.total_ratio(row, first, gradients))
         ),
     ]
+
+
+def _time(row: Row, gradients: float) -> float:
+    """Seconds for so many gradients from empty caches; of infinitely many, for each."""
+    return row.stages[GRADIENT].median if math.isinf(gradients) else stats.total_time(row, gradients)
 
 
 def _names(column: Sequence[Sequence[Row]]) -> list[list[str]]:
@@ -112,9 +113,10 @@ def fastest_by_budget(found: Budgets) -> TextTable:
 
     def item(rows: Sequence[Row], gradients: float) -> Item:
         first, *level = rows
-        time = duration(first.stages[GRADIENT].median if math.isinf(gradients) else stats.total_time(first, gradients))
+        last = f" for {scientific(gradients)}" if gradients == found.counts[-1] else ""
+        each = " each" if math.isinf(gradients) else last
         details = [
-            f"{time} each" if math.isinf(gradients) else time,
+            f"{duration(_time(first, gradients))}{each}",
             *([f"no clear difference: {', '.join(row.engine for row in level)}"] if level else []),
         ]
         return Item(first.engine, "; ".join(details), quoted=True)
