@@ -173,11 +173,14 @@ def _winners(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
 
 
 def tally(winners: Iterable[str]) -> str:
-    """``graph in 3 and jax-jit in 1 of 4 timed cases``, the most frequent first; ``winners`` has one for each case."""
+    """``graph in 3 and jax-jit in 1 of 4 compared cases``, the most frequent first.
+
+    ``winners`` has one for each case in which several engines were timed.
+    """
     won = Counter(winners)
-    total = plural(won.total(), "timed case")
+    total = plural(won.total(), "compared case")
     if len(won) == 1:
-        return f"{code(*won)} in {'the one timed case' if won.total() == 1 else f'all {total}'}"
+        return f"{code(*won)} in {'the one compared case' if won.total() == 1 else f'all {total}'}"
     ordered = sorted(won.items(), key=lambda item: (-item[1], item[0]))
     return f"{listed(f'{code(name)} in {count}' for name, count in ordered)} of {total}"
 
@@ -279,10 +282,10 @@ def _by_budget(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
             for even, fastest, soonest, where in (overtaken[0], overtaken[-1])
         ]
         when = ends[0] if len(overtaken) == 1 else f"{ends[0]} at the earliest, {ends[1]} at the latest"
-        where = "" if total == 1 else f" in {len(overtaken)} of {plural(total, 'case')}"
+        where = "" if total == 1 else f" in {len(overtaken)} of {plural(total, 'compared case')}"
         text = f"depends on the number of gradients{where}: the fastest in the long run is ahead after {when}."
     else:
-        where = "" if total == 1 else f" in any of {plural(total, 'case')}"
+        where = "" if total == 1 else f" in any of {plural(total, 'compared case')}"
         text = f"does not clearly depend on the number of gradients{where}."
     cells = [rows for line in found.first for rows in line]
     clear = sum(len(rows) == 1 for rows in cells)
