@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     verb("report", "checks, times, and writes results.json, report.html and charts", running, timing)
     corners = verb("corners", "one program at the four corners: rebuilt or built once, by value or by symbols", setting)
     corners.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")
-    trace = verb("trace", "a program's lines beside its tape nodes, its equations and those of its derivative", setting)
+    trace = verb("trace", "a program's lines beside its tape nodes, equations, its derivative's, and times", setting)
     trace.add_argument("file", metavar="FILE", help="a comparison, or a Python file with a function f and its args")
     new = verb("new", "writes a comparison of your own, to be changed")
     new.add_argument("name", metavar="NAME", help="of the file, NAME.py; one that is there already is left alone")

@@ -83,6 +83,15 @@ def test_what_is_surely_behind_is_what_the_interval_would_say():
     assert 5 < skipped < 24
 
 
+def test_all_of_the_few_rounds_of_an_engine_that_left_early_are_drawn():
+    early, late = row("a", 0, 1.0), row("b", 0, 1.0)
+    early.stages["forward+backward"] = rs.Measurement((0.8, 0.9, 1.0, 1.1, 1.2))
+    late.stages["forward+backward"] = rs.Measurement(tuple(np.random.default_rng(0).uniform(0.99, 1.01, 2000)))
+    found, steady = stats.total_ratio(early, late, 10**9), stats.total_ratio(early, late, math.inf)
+    assert (found.low, found.high) == pytest.approx((steady.low, steady.high), rel=0.01)
+    assert found.low < 0.85 < 1.15 < found.high
+
+
 def test_there_are_columns_as_far_as_something_changes():
     def headings(*rows):
         return budgets.budgets([("c", case(*rows))]).headings
@@ -109,6 +118,8 @@ def test_the_table_says_what_the_map_shows_with_times(results):
     assert (first.text, first.detail, one.text) == ("op_chain", "size=8, depth=2", "autograd")
     row = results.comparisons[0].cases[0].row("autograd")
     assert one.detail.split(";")[0] == units.duration(stats.total_time(row, 1))
+    assert shown.columns[-1] == "≥ 10⁴"
+    assert all(" for 10⁴" in line[-1].detail for line in table.rows)
     together = [
         (text, item)
         for texts, line in zip(shown.texts, table.rows, strict=True)

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -226,6 +227,19 @@ def test_trace_joins_lines_nodes_and_equations(tmp_path, capsys, monkeypatch):
     assert len(costs) == 2
     assert re.search(r"━+ +[\d.]+ [mµ]s in the program, [\d.]+ [mµ]s in its derivative, \d+ B kept", costs[0])
     assert "Times are of a line's equations, each by itself" in out
+
+
+def test_what_runs_on_values_alone_has_no_lines():
+    with pytest.raises(TypeError, match="The function cannot be traced: TracerBoolConversionError"):
+        linked_lines(lambda x: x * 2 if x > 0 else x, (np.float32(3),), Path(__file__))
+
+
+def test_lines_are_counted_as_python_counts_them(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"\f\n{PLAIN}")
+    f, args = program.plain_function(program.find([str(path)])[0].run())
+    first, *_ = linked_lines(f, args, path).lines
+    assert (first.number, first.source.strip()) == (6, "y = jnp.exp(scale * x)")
 
 
 def test_the_clock_is_held_to_each_equation_and_effects_do_not_happen_again(monkeypatch):

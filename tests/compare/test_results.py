@@ -13,7 +13,7 @@ import pytest
 
 from twograd.compare import results as rs
 from twograd.pictures import Edge, Node
-from twograd.pictures.account import Account
+from twograd.pictures.account import Account, Section
 
 
 def example() -> rs.Results:
@@ -148,6 +148,11 @@ def test_a_walk_is_read_back_as_it_was():
 def test_a_picture_that_cannot_be_drawn_is_refused(changes, message):
     with pytest.raises(rs.DamagedResults, match=message):
         rs.decode(Account, picture(**changes), "here")
+
+
+def test_a_row_without_cells_is_refused():
+    with pytest.raises(rs.DamagedResults, match="here: a row without cells"):
+        rs.decode(Section, {"key": "queue", "title": "Queue", "rows": [["a"], []]}, "here")
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])

@@ -49,12 +49,29 @@ def test_when_the_first_changes_and_who_never_is_it():
     slow, twice = row("torch", 9e-3, once=9.0), case(row("tape", 1e-3), row("graph", 5e-4, once=1.0), depth=2)
     text = summary(case(row("tape", 1e-3), row("graph", 1e-4, once=0.9), slow), twice, engines=(TAPE, GRAPH, TORCH))
     assert (
-        "Which engine is done first depends on the number of gradients in 2 of 2 cases; the last to come to the front "
-        "does so after 1000 gradients (`graph` before `tape` in chain, size=8; 99 % interval"
+        "Which engine is done first depends on the number of gradients in 2 of 2 compared cases: the fastest in the "
+        "long run is ahead after 1000 gradients (`graph` before `tape` in chain, size=8; 99 % interval"
     ) in text
-    assert "and 2000 gradients (`graph` before `tape` in chain, depth=2; 99 % interval" in text or "2000" in text
-    assert "any of 2 cases: `torch`." in text
-    assert "in none of 1 case" in summary(case(row("tape", 1e-3), row("graph", 2e-3, once=1.0)))
+    assert " at the earliest, 2000 gradients (`graph` before `tape` in chain, depth=2; 99 % interval" in text
+    assert "for whatever number of gradients, nor level with the first in any of 10 cells of the map: `torch`." in text
+
+
+def test_a_change_of_the_first_that_is_not_clear_is_none():
+    level = case(row("tape", 1e-3, spread=0.1), row("graph", 0.99e-3, once=0.5, spread=-0.1))
+    assert "done first does not clearly depend on the number of gradients." in summary(level)
+    text = summary(level, case(row("tape", 1e-3), row("graph", 2e-3, once=1.0), depth=2))
+    assert "done first does not clearly depend on the number of gradients in any of 2 compared cases." in text
+    close = case(row("tape", 1e-3), row("graph", 1e-4, once=0.9, spread=0.1), row("jax-jit", 0.99e-4, once=2.0))
+    assert "is ahead after 2220 gradients (`jax-jit` before `tape` in chain, size=8; 99 % interval" in summary(close)
+
+
+def test_of_a_single_case_sentences_say_no_more():
+    text = summary(case(row("tape", 1e-3), row("graph", 1e-4, once=0.9)))
+    assert "comes fastest from `graph` in the one compared case, clearly." in text
+    assert "depends on the number of gradients: the fastest in the long run is ahead after 1000 gradients (" in text
+    text = summary(case(row("tape", 1e-3), row("graph", 1e-3)))
+    assert "in the one compared case, with no clear difference from the next." in text
+    assert "clearly ahead of all others: 0 of 1." in text
 
 
 def test_what_a_map_says_comes_to_the_opening_page():
@@ -75,7 +92,7 @@ def test_no_clear_difference_is_said_plainly():
     text = about(case(row("tape", 1.001e-3, spread=0.1), row("graph", 1e-3, spread=-0.1)))
     assert "there is no clear difference between the two fastest, `graph` and `tape`" in text
     assert "fastest, in" not in text
-    assert "in all of them with no clear difference" in summary(
+    assert "in the one compared case, with no clear difference" in summary(
         case(row("tape", 1.001e-3, spread=0.1), row("graph", 1e-3, spread=-0.1))
     )
 
@@ -85,7 +102,7 @@ def test_the_winner_at_each_size_is_named_and_equal_outcomes_are_put_together():
     text = about(*cases)
     assert "In 2 cases (size=1; size=2) `graph` computes a gradient fastest; the next, `tape`, takes 2" in text
     assert "At size=3 `tape` computes a gradient fastest" in text
-    assert "from `graph` in 2 and `tape` in 1 of 3 timed cases, each time clearly" in summary(*cases)
+    assert "from `graph` in 2 and `tape` in 1 of 3 compared cases, each time clearly" in summary(*cases)
 
 
 def test_break_even_is_told_with_its_interval_and_both_costs():

@@ -79,7 +79,7 @@ def test_whoever_was_timed_alone_has_won_nothing(monkeypatch):
     monkeypatch.setattr(sweep, "peaks", lambda _: sweep.Peaks(1.0, 1.0, 1.0))
     cases = [case(COMPILED, RECORDING), case(row("tape", 1.0, 2.0), length=2)]
     found = list(sweep.experiment(types.SimpleNamespace(cases=cases)))
-    assert "`graph` in the one timed case" in found[0].text
+    assert "`graph` in the one compared case" in found[0].text
     drawn = [finding for finding in found if not isinstance(finding, rs.Observation)]
     assert [finding.kind for finding in drawn] == ["winners"] * 3 + ["table"] * 3
     assert all(finding.rows == ["1"] for finding in drawn[:3])
@@ -89,8 +89,8 @@ def test_whoever_was_timed_alone_has_won_nothing(monkeypatch):
 def test_the_summary_counts_the_cases_won_for_each_share_of_new_shapes():
     cases = [case(COMPILED, RECORDING), case(COMPILED, RECORDING, length=2)]
     text = sweep.summary(cases).text.replace("\u00a0", " ")
-    assert "where 0 % of the calls have a new shape, `graph` in all 2 timed cases" in text
-    assert "where 100 % of the calls have a new shape, `tape` in all 2 timed cases" in text
+    assert "where 0 % of the calls have a new shape, `graph` in all 2 compared cases" in text
+    assert "where 100 % of the calls have a new shape, `tape` in all 2 compared cases" in text
 
 
 def test_the_terminal_prints_the_map(capsys):

@@ -417,6 +417,11 @@ def test_fold_compiles_no_more_than_it_must(monkeypatch):
     assert evaluated == ["mul", "mul", "div"]  # subnormal, infinite, of infinite: as XLA has it
 
 
+def test_fold_takes_numbers_of_weak_type():
+    closed, _ = after(fold, lambda x: x * (lax.mul(2.0, 3.0) + jnp.sin(lax.mul(2.0, 0.5))), X)
+    assert names(closed) == ["mul"]
+
+
 def test_fold_leaves_big_arrays_and_new_constants_inside_of_bodies():
     _, report = after(fold, lambda x: x + jnp.sum(jnp.arange(3000.0) * 2.0), X)
     assert not report.fired

@@ -40,20 +40,17 @@ def budgets(named_cases: Sequence[tuple[str, CaseResult]]) -> Budgets | None:
     cases = [(comparison, case) for comparison, case in named_cases if len(timed_rows(case)) > 1]
     if not cases:
         return None
-    columns = [[done_first(case, gradients) for _, case in cases] for gradients in BUDGETS]
-    while len(columns) > 1 and _names(columns[-1]) == _names(columns[-2]):
-        columns.pop()
-    return Budgets(BUDGETS[: len(columns)], cases, list(zip(*columns, strict=True)))
+    lines = [[done_first(case, gradients) for gradients in BUDGETS] for _, case in cases]
+    shown = len(BUDGETS)
+    while shown > 1 and all(_names(line[shown - 1]) == _names(line[shown - 2]) for line in lines):
+        shown -= 1
+    return Budgets(BUDGETS[:shown], cases, [line[:shown] for line in lines])
 
 
 def done_first(case: CaseResult, gradients: float) -> list[Row]:
     """The row that has so many gradients first, from empty caches, then those that are not clearly behind it."""
-
-    def time(row: Row) -> float:
-        return row.stages[GRADIENT].median if math.isinf(gradients) else stats.total_time(row, gradients)
-
     rows = timed_rows(case)
-    first = min(rows, key=time)
+    first = min(rows, key=lambda row: _time(row, gradients))
     return [
         first,
         *(
@@ -66,8 +63,13 @@ def done_first(case: CaseResult, gradients: float) -> list[Row]:
     ]
 
 
-def _names(column: Sequence[Sequence[Row]]) -> list[list[str]]:
-    return [[row.engine for row in rows] for rows in column]
+def _time(row: Row, gradients: float) -> float:
+    """Seconds for so many gradients from empty caches; of infinitely many, for each."""
+    return row.stages[GRADIENT].median if math.isinf(gradients) else stats.total_time(row, gradients)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return [row.engine for row in rows]
 
 
 def takeovers(case: CaseResult) -> list[tuple[float, Row]]:
@@ -102,7 +104,7 @@ def winners_by_budget(found: Budgets) -> Winners:
         found.headings,
         [_program_name(comparison, case) for comparison, case in found.cases],
         [[rows[0].engine for rows in line] for line in found.first],
-        [[together([row.engine for row in rows]) for rows in line] for line in found.first],
+        [[together(_names(rows)) for rows in line] for line in found.first],
         BUDGET_NOTE,
     )
 
@@ -112,10 +114,11 @@ def fastest_by_budget(found: Budgets) -> TextTable:
 
     def item(rows: Sequence[Row], gradients: float) -> Item:
         first, *level = rows
-        time = duration(first.stages[GRADIENT].median if math.isinf(gradients) else stats.total_time(first, gradients))
+        last = f" for {scientific(gradients)}" if gradients == found.counts[-1] else ""
+        each = " each" if math.isinf(gradients) else last
         details = [
-            f"{time} each" if math.isinf(gradients) else time,
-            *([f"no clear difference: {', '.join(row.engine for row in level)}"] if level else []),
+            f"{duration(_time(first, gradients))}{each}",
+            *([f"no clear difference: {', '.join(_names(level))}"] if level else []),
         ]
         return Item(first.engine, "; ".join(details), quoted=True)
 

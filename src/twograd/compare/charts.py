@@ -30,6 +30,7 @@ from twograd.compare.results import (
 from twograd.compare.tables import timed_rows
 from twograd.compare.units import SECONDS, common_unit, duration, listed, plural, scientific, significant
 from twograd.pictures import style
+from twograd.pictures.picture import cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -402,7 +403,7 @@ def curves(found: Curves, stem: str, name: str, setup: str) -> Chart:
 
 
 def winners(found: Winners, stem: str, name: str, setup: str) -> Chart:
-    """The map of an experiment: fields tinted in the colour of their engine, with the verdict in words.
+    """A map: fields tinted in the colour of their engine, with the verdict in words.
 
     Rows are as high as their words need, and those of a group stand below its heading.
     """
@@ -622,11 +623,7 @@ def plain(text: str) -> str:
 
 def _name(text: str) -> str:
     """Of an engine or a line, where it stands in a chart."""
-    return _shortened(plain(text), 19)
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return cut(plain(text), 19)
 
 
 def _stem(text: str) -> str:
@@ -636,7 +633,7 @@ def _stem(text: str) -> str:
 
 def _note(what: str, how: str, setup: str) -> str:
     """Two lines: the data, and the machine."""
-    return f"{plain(_shortened(what, 60))}: {how}\n{plain(_shortened(setup, 100))}"
+    return f"{plain(cut(what, 60))}: {how}\n{plain(cut(setup, 100))}"
 
 
 def _samples(row: Row, stage: str) -> Sequence[float]:

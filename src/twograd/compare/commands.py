@@ -13,7 +13,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -67,15 +67,16 @@ def bench(options: Options) -> int:
 
 
 def report(options: Options) -> int:
+    reserved = {}
     if options.sweep:
         named = options.files or options.only
         options.only = [*(options.only if named else (d.name for d in program.find())), str(sweep.PATH)]
         if options.quick and options.budget is None:
             options.budget = runner.QUICK_BUDGET + sweep.QUICK_BUDGET
-            options.reserved = {sweep.PATH.stem: sweep.QUICK_BUDGET}
+            reserved = {sweep.PATH.stem: sweep.QUICK_BUDGET}
     if options.out is None:
         options.out = f"results/{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H-%M-%SZ}"
-    results = _run(options, timed=True)
+    results = _run(options, timed=True, reserved=reserved)
     try:
         written = _draw(results, Path(options.out))
     except Exception:
@@ -195,7 +196,7 @@ def writable_folder(name: str) -> Path:
     return folder
 
 
-def _run(options: Options, timed: bool) -> Results:
+def _run(options: Options, timed: bool, reserved: Mapping[str, float] | None = None) -> Results:
     """Everything that can be refused is refused before the first program is built."""
     declarations = program.find([*options.files, *options.only])
     settings = _settings(options, timed)
@@ -209,7 +210,7 @@ def _run(options: Options, timed: bool) -> Results:
     limit = options.cell_limit
     one = runner.run_comparison if limit is None else functools.partial(isolated.run_comparison, limit)
     with _progress(options) as progress:
-        results = runner.run(declarations, settings, out, budget, progress, one, getattr(options, "reserved", {}))
+        results = runner.run(declarations, settings, out, budget, progress, one, reserved or {})
     for comparison in results.comparisons:
         if comparison.status != "done":
             print(f"twograd: {comparison.name} {comparison.status}: {comparison.error}", file=sys.stderr)

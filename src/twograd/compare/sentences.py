@@ -6,6 +6,7 @@ What flows in: results. What flows out: lists of sentences, in which names of en
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -163,21 +164,23 @@ def _winners(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     ranked = [found for _, case in cases if (found := ranking(case)) is not None]
     if not ranked:
         return []
-    won: dict[str, int] = {}
-    for found in ranked:
-        won[found.first.engine] = won.get(found.first.engine, 0) + 1
     unclear = sum(not found.clear for found in ranked)
-    doubt = "each time clearly"
+    doubt = "each time clearly" if len(ranked) > 1 else "clearly"
     if unclear:
-        doubt = f"in {'all' if unclear == len(ranked) else unclear} of them with no clear difference from the next"
-    return [f"Once all is built, one gradient comes fastest from {tally(won)}, {doubt}."]
+        many = f"in {'all' if unclear == len(ranked) else unclear} of them " if len(ranked) > 1 else ""
+        doubt = f"{many}with no clear difference from the next"
+    return [f"Once all is built, one gradient comes fastest from {tally(x.first.engine for x in ranked)}, {doubt}."]
 
 
-def tally(won: dict[str, int]) -> str:
-    """``graph in 3 and jax-jit in 1 of 4 timed cases``, the most frequent first."""
-    total = plural(sum(won.values()), "timed case")
+def tally(winners: Iterable[str]) -> str:
+    """``graph in 3 and jax-jit in 1 of 4 compared cases``, the most frequent first.
+
+    ``winners`` has one for each case in which several engines were timed.
+    """
+    won = Counter(winners)
+    total = plural(won.total(), "compared case")
     if len(won) == 1:
-        return f"{code(*won)} in {'the one timed case' if total.startswith('1 ') else f'all {total}'}"
+        return f"{code(*won)} in {'the one compared case' if won.total() == 1 else f'all {total}'}"
     ordered = sorted(won.items(), key=lambda item: (-item[1], item[0]))
     return f"{listed(f'{code(name)} in {count}' for name, count in ordered)} of {total}"
 
@@ -256,41 +259,50 @@ def _no_clear_difference(ratio: stats.Interval) -> str:
 
 
 def _by_budget(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
-    """What the opening page's map shows: how late the first to be done changes, how clearly, and who never is it."""
+    """What the opening page's map shows: where the first to be done clearly changes, and when; who never is it.
+
+    It changes clearly where the first to have one gradient is clearly behind the fastest in the long run. Between the
+    two others may be first for a while, by however little.
+    """
     found = budgets.budgets(cases)
     if found is None:
         return []
-    total = plural(len(found.cases), "case")
-    ahead = [(f"{name}, {case.name}", budgets.takeovers(case)) for name, case in found.cases]
-    changing = sorted((entry for entry in ahead if len(entry[1]) > 1), key=lambda entry: entry[1][-1][0])
-    if changing:
-        ends = [_last_takeover(*changing[i]) for i in (0, -1)]
-        when = ends[0] if len(changing) == 1 else f"{ends[0]} at the earliest, {ends[1]} at the latest"
-        text = f"in {len(changing)} of {total}; the last to come to the front does so after {when}."
+    total = len(found.cases)
+    takeovers = [budgets.takeovers(case) for _, case in found.cases]
+    overtaken = []
+    for (name, case), line in zip(found.cases, takeovers, strict=True):
+        soonest, fastest = line[0][1], line[-1][1]
+        if soonest not in budgets.done_first(case, math.inf):
+            overtaken.append((stats.break_even(fastest, soonest), fastest, soonest, f"{name}, {case.name}"))
+    overtaken.sort(key=lambda entry: entry[0].estimate)
+    if overtaken:
+        ends = [
+            f"{gradients(even.estimate)} ({code(fastest.engine)} before {code(soonest.engine)} in {where}; "
+            f"{steps_interval(even)})"
+            for even, fastest, soonest, where in (overtaken[0], overtaken[-1])
+        ]
+        when = ends[0] if len(overtaken) == 1 else f"{ends[0]} at the earliest, {ends[1]} at the latest"
+        where = "" if total == 1 else f" in {len(overtaken)} of {plural(total, 'compared case')}"
+        text = f"depends on the number of gradients{where}: the fastest in the long run is ahead after {when}."
     else:
-        text = f"in none of {total}."
+        where = "" if total == 1 else f" in any of {plural(total, 'compared case')}"
+        text = f"does not clearly depend on the number of gradients{where}."
     cells = [rows for line in found.first for rows in line]
     clear = sum(len(rows) == 1 for rows in cells)
     sentences = [
-        f"Which engine is done first depends on the number of gradients {text} In {clear} of the {len(cells)} cells of "
-        f"the map it is clearly ahead of all others."
+        f"Which engine is done first {text}",
+        f"Cells of the map in which an engine is clearly ahead of all others: {clear} of {len(cells)}.",
     ]
-    leading = {row.engine for rows in cells for row in rows} | {row.engine for _, line in ahead for _, row in line}
+    leading = {row.engine for rows in cells for row in rows} | {row.engine for line in takeovers for _, row in line}
     never = dict.fromkeys(
         row.engine for _, case in found.cases for row in timed_rows(case) if row.engine not in leading
     )
     if never:
         sentences.append(
-            f"Never done first nor level with the first, for whatever number of gradients and in any of {total}: "
-            f"{listed(map(code, never))}."
+            "Never done first, for whatever number of gradients, nor level with the first in any of "
+            f"{plural(len(cells), 'cell')} of the map: {listed(map(code, never))}."
         )
     return sentences
-
-
-def _last_takeover(where: str, line: Sequence[tuple[float, Row]]) -> str:
-    (_, before), (after, row) = line[-2:]
-    interval = steps_interval(stats.break_even(row, before))
-    return f"{gradients(after)} ({code(row.engine)} before {code(before.engine)} in {where}; {interval})"
 
 
 def _maps(results: Results) -> list[str]:
@@ -449,16 +461,16 @@ def _earliest_and_latest(cases: Sequence[tuple[str, CaseResult]], compiled: str,
 
 def _first_gradients(cases: Sequence[tuple[str, CaseResult]]) -> list[str]:
     """Who is done first when only one gradient is wanted."""
-    won: dict[str, int] = {}
-    for _, case in cases:
-        rows = timed_rows(case)
-        if len(rows) > 1:
-            first = min(rows, key=lambda row: stats.one_time_cost(row) + median(row))
-            won[first.engine] = won.get(first.engine, 0) + 1
-    if not won:
+    first = [
+        min(rows, key=lambda row: stats.total_time(row, 1)).engine
+        for _, case in cases
+        if len(rows := timed_rows(case)) > 1
+    ]
+    if not first:
         return []
     return [
-        f"Where only a single gradient is wanted, all that is paid once included, the first to be done is {tally(won)}."
+        "Where only a single gradient is wanted, all that is paid once included, the first to be done is "
+        f"{tally(first)}."
     ]
 
 

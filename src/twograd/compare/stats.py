@@ -96,7 +96,9 @@ def total_ratio(a: Row, b: Row, gradients: float, seed: int = 0) -> Interval:
     if min(len(m.seconds) for m in steady) < FEWEST_SAMPLES:
         return Interval(estimate, 0.0, math.inf)
     rng = np.random.default_rng(seed)
-    each = [np.resize(medians, RESAMPLES) for medians in _resampled_medians(*steady, seed)]
+    medians = _resampled_medians(*steady, seed)
+    drawn = rng.integers(len(medians[0]), size=RESAMPLES)
+    each = [of_row[drawn] for of_row in medians]
     once = [rng.choice(_paid_by_build(row), RESAMPLES) for row in (a, b)]
     return _interval(estimate, (once[0] + gradients * each[0]) / (once[1] + gradients * each[1]))
 

@@ -68,13 +68,11 @@ def summary(cases: Sequence[CaseResult]) -> Observation:
     """Who wins how many of the cases in the long run, for each share of new shapes."""
     parts = []
     for rate in RATES:
-        won: dict[str, int] = {}
-        found = [verdict(case, rate) for case in cases]
-        for names, *_ in found:
-            won[names[0]] = won.get(names[0], 0) + 1
-        unclear = sum(len(names) > 1 for names, *_ in found)
+        found = [names for names, *_ in (verdict(case, rate) for case in cases)]
+        unclear = sum(len(names) > 1 for names in found)
         doubt = f" (no clear difference from another in {unclear})" if unclear else ""
-        parts.append(f"where {percent(rate)} of the calls have a new shape, {tally(won)}{doubt}")
+        won = tally(names[0] for names in found)
+        parts.append(f"where {percent(rate)} of the calls have a new shape, {won}{doubt}")
     return Observation(f"The winner in the long run: {'; '.join(parts)}.")
 
 

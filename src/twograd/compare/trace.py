@@ -48,10 +48,11 @@ NOWHERE = 0
 def linked_lines(f: Callable[..., Any], args: Sequence[Any], path: Path) -> Trace:
     """``f(*args)`` and its gradient with respect to the first argument, by the lines of the file ``path``.
 
-    Raises what ``tape.step`` raises: ``f`` must return one scalar.
+    Raises what ``tape.step`` raises: ``f`` must return one scalar; and TypeError where ``f`` cannot be traced.
     """
     walk = tape.step(recordable(f), *args, argnums=0)
-    assert walk.linked is not None, walk.no_jaxpr
+    if walk.linked is None:
+        raise TypeError(walk.no_jaxpr)
     nodes: dict[int, list[Part]] = {}
     kept: dict[int, dict[int, int]] = {}  # by line, the bytes of each array
     program: dict[int, list[Part]] = {}
@@ -148,7 +149,7 @@ def _lines(
 ) -> Iterable[Line]:
     """The file's lines from the first to the last that has anything, blank ones left out, and what is of no line."""
     numbers = [number for number in set().union(*columns) if number != NOWHERE]
-    source = path.read_text(encoding="utf-8").splitlines()
+    source = path.read_text(encoding="utf-8").split("\n")  # where Python begins lines: not at a form feed
     shown = [
         n for n in range(min(numbers, default=1), max(numbers, default=0) + 1) if n in numbers or source[n - 1].strip()
     ]

@@ -10,6 +10,7 @@ Expected values come from central differences in float64, and, for a rule, from 
 import functools
 import inspect
 import linecache
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -95,11 +96,10 @@ def _said(run: Callable[[Any], None], answer: Callable[..., Any]) -> str:
 def _where(error: Exception, answer: Callable[..., Any]) -> str:
     """The line of the answer that was being run, where it can be told."""
     file = getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", "")
-    line, traceback = "", error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == file:
-            line = linecache.getline(file, traceback.tb_lineno).strip()
-        traceback = traceback.tb_next
+    line = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == file:
+            line = linecache.getline(file, number).strip()
     return line and f", in the line: {line}"
 
 

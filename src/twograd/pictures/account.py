@@ -27,13 +27,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """``rows`` of cells, the first a name, or ``blocks`` of text; ``empty`` is said where there is neither."""
+    """``rows`` of cells, the first a name, or ``blocks`` of text; ``empty`` is said where there is neither.
+
+    Raises ValueError for a row without cells.
+    """
 
     key: str
     title: str
     rows: tuple[Row, ...] = ()
     blocks: tuple[Block, ...] = ()
     empty: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(self.rows):
+            raise ValueError("a row without cells")
 
 
 @dataclass(frozen=True)

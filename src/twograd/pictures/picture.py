@@ -86,6 +86,11 @@ def printable(text: object, longest: int = LONGEST) -> str:
     return kept + "…"
 
 
+def cut(text: str, longest: int) -> str:
+    """``text``, of at most so many characters; where there were more, the last is an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def columns(text: str) -> int:
     """How many columns ``text`` takes in a monospaced font: an East Asian wide character two, an accent none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -83,7 +83,10 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
             number = exact(eqn, operands)
             with jax.ensure_compile_time_eval():
                 results = bind_again(eqn, operands) if number is None else [jax.device_put(number)]
-            return results if [jax.typeof(result) for result in results] == [var.aval for var in eqn.outvars] else None
+            types, expected = list(map(jax.typeof, results)), [aval_of(var) for var in eqn.outvars]
+            if number is not None:  # NumPy knows no weak type; that of a literal is its variable's
+                types = [types[0].update(weak_type=expected[0].weak_type)]
+            return results if types == expected else None
 
         return visit
 
@@ -91,9 +94,13 @@ def fold(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, PassReport]:
 
 
 def exact(eqn: JaxprEqn, operands: Sequence[Any]) -> np.ndarray | None:
-    """The result by :data:`EXACT`, where no number is subnormal (XLA may take it for zero) or infinite."""
-    dtype = aval_of(eqn.outvars[0]).dtype
-    if eqn.primitive not in EXACT or dtype not in (np.float32, np.float64):
+    """The result by :data:`EXACT`, where no number is subnormal (XLA may take it for zero) or infinite.
+
+    None where it is for XLA to say, and for an array of weak type, which NumPy has not.
+    """
+    aval = aval_of(eqn.outvars[0])
+    dtype = aval.dtype
+    if eqn.primitive not in EXACT or dtype not in (np.float32, np.float64) or (aval.shape and aval.weak_type):
         return None
     numbers = [np.asarray(operand, dtype) for operand in operands]
     with np.errstate(all="ignore"):

@@ -4,10 +4,12 @@ What flows in: a stepper. What flows out: an :class:`Account`. Read :func:`accou
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from twograd.pictures.account import Account, Block, Section, ToldStep
+from twograd.pictures.picture import cut
 from twograd.tape.stepper.record import Step
 from twograd.tape.stepper.show import MOST_ROWS, origin, sections
 
@@ -22,7 +24,7 @@ REPEATED = 80
 
 
 def account(
-    walk: "Stepper", most_steps: int = MAX_STEPS, most_rows: int = MOST_ROWS, longest: int | None = None
+    walk: "Stepper", most_steps: int = MAX_STEPS, most_rows: int = MOST_ROWS, longest: int = sys.maxsize
 ) -> Account:
     """The account of ``walk``; lines longer than ``longest`` are cut."""
     told = walk.steps[:most_steps]
@@ -30,7 +32,7 @@ def account(
     equations = () if found is None else found.equations
     if len(told) < len(walk.steps):
         equations = tuple(equation for equation in equations if equation.step is not None and equation.step < len(told))
-    shown = (dataclasses.replace(equation, text=_cut(equation.text, longest), line=None) for equation in equations)
+    shown = (dataclasses.replace(equation, text=cut(equation.text, longest), line=None) for equation in equations)
     said: dict[str, int] = {}
     return Account(
         walk.title,
@@ -57,22 +59,18 @@ def account(
     )
 
 
-def _sections(walk: "Stepper", step: Step, most: int, longest: int | None, said: dict[str, int]) -> Iterator[Section]:
+def _sections(walk: "Stepper", step: Step, most: int, longest: int, said: dict[str, int]) -> Iterator[Section]:
     """A step's sections; a long text in them that is in ``said`` is told at the step that stands there."""
     for section in sections(walk, step, most):
         yield dataclasses.replace(
             section,
-            rows=tuple(tuple(_cut(cell, longest) for cell in row) for row in section.rows),
+            rows=tuple(tuple(cut(cell, longest) for cell in row) for row in section.rows),
             blocks=tuple(_once(block, step.index, longest, said) for block in section.blocks),
         )
 
 
-def _once(block: Block, step: int, longest: int | None, said: dict[str, int]) -> Block:
+def _once(block: Block, step: int, longest: int, said: dict[str, int]) -> Block:
     before = said.setdefault(block.text, step)
     if before < step and len(block.text) > REPEATED:
         return dataclasses.replace(block, text="", step=before)
-    return dataclasses.replace(block, text="\n".join(_cut(line, longest) for line in block.text.splitlines()))
-
-
-def _cut(text: str, longest: int | None) -> str:
-    return text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…"
+    return dataclasses.replace(block, text="\n".join(cut(line, longest) for line in block.text.splitlines()))
