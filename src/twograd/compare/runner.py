@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.compare import check, environment, timing
-from twograd.compare.engines import Built, Engine, Ops, check_names, create
+from twograd.compare.engines import USUAL, Built, Engine, Ops, check_names, create
 from twograd.compare.errors import CompareError, Unsupported
 from twograd.compare.program import Axes, Comparison, Declaration
 from twograd.compare.results import (
@@ -170,7 +170,8 @@ def _fill(
     """Adds the cases and the findings one by one, each with an equal share of the time left. One that raises, or whose
     memory does not suffice, leaves the others."""
     comparison = declaration.load()
-    wanted = {info.name for info in infos if comparison.engines is None or info.name in comparison.engines}
+    own = {info.name for info in infos if comparison.engines is None or info.name in comparison.engines}
+    wanted = {info.name for info in infos} if settings.engines else own
     taking_part = {name: engine for name, engine in engines.items() if name in wanted}
     absent = [Row(info.name, "skipped", info.reason) for info in infos if info.name in wanted - taking_part.keys()]
     cases = comparison.quick if settings.quick and comparison.quick is not None else comparison.cases
@@ -215,7 +216,7 @@ def _fill(
     result.cases = [found[name] for name in planned if name in found]
     if comparison.experiment is not None and (found or not planned):
         tell = functools.partial(progress, result.name)
-        selected = Selected(taking_part)
+        selected = Selected({name: engine for name, engine in taking_part.items() if name in own})
         context = Context(settings, comparison, selected, result.cases, result.name, deadline, tell)
         attempt(result.name, "the experiment", lambda: _experiment(context, result))
     result.status = "failed" if problems else "done"
@@ -309,6 +310,10 @@ def cast(leaf: Any, dtype: str) -> np.ndarray:
 def _experiment(context: "Context", result: ComparisonResult) -> None:
     """Collects what the experiment yields; what it yielded before it gave up is kept."""
     assert context.comparison.experiment is not None
+    if context.comparison.engines is not None and not context.engines:
+        needed = ", ".join(f"`{name}`" for name in context.comparison.engines)
+        result.findings.append(Observation(f"The experiment was left out: it is about {needed}; none is selected here."))
+        return
     context.tell("experiment")
     try:
         for finding in context.comparison.experiment(context):
@@ -464,7 +469,7 @@ class Selected(dict[str, Engine]):
 class Context:
     """What ``experiment(context)`` may use.
 
-    ``engines`` are those selected and available, by name; ``cases`` are the measured cases of the same comparison;
+    ``engines`` are those of the comparison that are selected and available, by name; ``cases`` are the measured cases of the same comparison;
     ``tell(text)`` says on the terminal what is being done.
     """
 
@@ -547,7 +552,7 @@ def prepared(settings: Settings) -> Iterator[None]:
 def find_engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
     """The engines that can run, and what is said of all that were asked for."""
     engines, infos = {}, []
-    for name in settings.engines:
+    for name in settings.engines or USUAL:
         engine = create(name, settings.device)
         reason = engine.unavailable()
         version = "" if reason else engine.version()

@@ -1,11 +1,11 @@
 """TensorFlow three ways: the eager tape, ``tf.function``, and the graph of version 1.
 
-Written from TensorFlow's documentation and not run by this project's tests, which do not install it (a gigabyte): the
-report's gradient checks hold here as for every engine, and are the first thing to look at. Programs are written in
-``tf.experimental.numpy``. TensorFlow starts thread pools of its own; they are told to have as many threads as the
-others may use, which only the first to import TensorFlow can tell them.
+Programs are written in ``tf.experimental.numpy``. Read :class:`TensorFlow`.
 """
 
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,14 +16,13 @@ from twograd.compare.engines.protocol import Built, Engine, Ops, Program, Stage,
 from twograd.compare.engines.xla import sgd
 
 
-def _tensorflow() -> Any:
-    import tensorflow as tf
-
-    if not tf.config.threading.get_intra_op_parallelism_threads():
-        tf.config.threading.set_intra_op_parallelism_threads(environment.usable_cores())
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.experimental.numpy.experimental_enable_numpy_behavior()
-    return tf
+@contextlib.contextmanager
+def _as_raised() -> Iterator[None]:
+    """An error within a ``tf.function``, without AutoGraph's pages about it."""
+    try:
+        yield
+    except Exception as error:
+        raise error.__context__ if hasattr(error, "ag_error_metadata") and error.__context__ else error
 
 
 class TensorFlow(Engine):
@@ -34,16 +33,24 @@ class TensorFlow(Engine):
     family = "tensorflow"
     distribution = "tensorflow"
     install = "twograd[tensorflow]"
-    ops = Ops("tensorflow.experimental.numpy", None, "TensorFlow")
+    ops = Ops(*["twograd.compare.engines.tensorflow_numpy"] * 2, "TensorFlow")
 
     def unavailable(self) -> str:
         reason = super().unavailable()
-        if not reason and self.device == "gpu" and not _tensorflow().config.list_physical_devices("GPU"):
-            return "the installed TensorFlow cannot use this GPU"
+        if not reason and self.device == "gpu":
+            from twograd.compare.engines.tensorflow_numpy import tf
+
+            if not tf.config.list_physical_devices("GPU"):
+                return "the installed TensorFlow cannot use this GPU"
         return reason
 
+    def version(self) -> str:
+        """Of whichever distribution brings the module: ``tensorflow-cpu`` is another."""
+        return importlib.metadata.version(importlib.metadata.packages_distributions()[self.distribution][0])
+
     def arrays(self, tree: Any) -> Any:
-        tf = _tensorflow()
+        from twograd.compare.engines.tensorflow_numpy import tf
+
         with tf.device(f"/{self.device}:0"):
             return jax.tree.map(tf.convert_to_tensor, tree)
 
@@ -51,13 +58,12 @@ class TensorFlow(Engine):
         return jax.tree.map(np.asarray, tree)
 
     def value_and_grad(self, f: Program) -> Program:
-        tf = _tensorflow()
+        from twograd.compare.engines.tensorflow_numpy import tf
 
         def value_and_grad(params, *batch):
             leaves, tree = jax.tree.flatten(params)
-            with tf.GradientTape() as tape, expressing("TensorFlow"):
-                for leaf in leaves:
-                    tape.watch(leaf)
+            with tf.GradientTape() as tape, expressing("TensorFlow"), _as_raised():
+                tape.watch(leaves)
                 loss = f(params, *batch)
             grads = tape.gradient(loss, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return loss, tree.unflatten(grads)
@@ -68,11 +74,14 @@ class TensorFlow(Engine):
         value_and_grad = self.value_and_grad(f)
         return self._stages(lambda: value_and_grad(*inputs), lambda: f(*inputs), inputs)
 
-    def _stages(self, value_and_grad: Any, forward: Any, inputs: tuple[Any, ...]) -> Built:
+    def _stages(self, value_and_grad: Callable[[], Any], forward: Callable[[], Any], inputs: tuple[Any, ...]) -> Built:
+        from twograd.compare.engines.tensorflow_numpy import tf
+
         params, *_ = inputs
+        synchronize = tf.test.experimental.sync_devices if self.device == "gpu" else lambda: None
 
         def finished(result):
-            jax.tree.map(np.asarray, result)  # a result is there when its elements can be read
+            synchronize()
             return result
 
         return Built(
@@ -91,12 +100,16 @@ class TensorFlowFunction(TensorFlow):
     kind = "static"
 
     def value_and_grad(self, f: Program) -> Program:
-        return _tensorflow().function(super().value_and_grad(f))
+        from twograd.compare.engines.tensorflow_numpy import tf
+
+        return tf.function(super().value_and_grad(tf.function(f)), autograph=False)  # f's loops alone are AutoGraph's
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        from twograd.compare.engines.tensorflow_numpy import tf
+
         with stage("trace"):
             value_and_grad = self.value_and_grad(f).get_concrete_function(*inputs)
-        forward = _tensorflow().function(f)
+        forward = tf.function(f)
         return self._stages(lambda: value_and_grad(*inputs), lambda: forward(*inputs), inputs)
 
 
@@ -124,11 +137,13 @@ class TensorFlowV1(TensorFlow):
 
     def _graph(self, f: Program, inputs: tuple[Any, ...]) -> tuple[Any, list[Any], Any, Any]:
         """A session, the placeholders of all leaves of ``inputs``, the loss, and the gradients as the parameters."""
-        tf = _tensorflow()
-        v1 = tf.compat.v1
+        from twograd.compare.engines.tensorflow_numpy import tf
+
+        v1, threads = tf.compat.v1, environment.usable_cores()
         with tf.Graph().as_default() as graph, tf.device(f"/{self.device}:0"), expressing("TensorFlow"):
             symbols = jax.tree.map(lambda array: v1.placeholder(array.dtype, array.shape), inputs)
             leaves, tree = jax.tree.flatten(symbols[0])
             loss = f(*symbols)
             grads = tf.gradients(loss, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return v1.Session(graph=graph), jax.tree.leaves(symbols), loss, tree.unflatten(grads)
+        config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+        return v1.Session(graph=graph, config=config), jax.tree.leaves(symbols), loss, tree.unflatten(grads)
