@@ -1,7 +1,7 @@
 """DeZero: the tape of a textbook (Saito, Deep Learning from Scratch 3), in NumPy and about three hundred lines.
 
 A Python number becomes an array of float64 in it, and what it meets is computed in float64 from there on, in a float32
-run too. DeZero has no operator ``@``: its own ``matmul`` stands in for it here.
+run too. DeZero has no operator ``@``: its ``matmul`` stands in for it here, with vectors made into matrices.
 """
 
 from typing import Any

@@ -16,11 +16,21 @@ try:
 finally:
     del np.__dict__["int"]
 
-dezero.Variable.__matmul__ = functions.matmul
-
 
 def __getattr__(name: str) -> Any:
     return getattr(functions, name)
+
+
+def matmul(x: Any, y: Any) -> Any:
+    """DeZero's own is for matrices: its gradient with a vector is wrong, and nothing is raised."""
+    if x.ndim == 1:
+        return functions.reshape(matmul(functions.reshape(x, (1, -1)), y), y.shape[1:])
+    if y.ndim == 1:
+        return functions.reshape(matmul(x, functions.reshape(y, (-1, 1))), x.shape[:-1])
+    return functions.matmul(x, y)
+
+
+dezero.Variable.__matmul__ = matmul
 
 
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
