@@ -92,8 +92,9 @@ def parser() -> argparse.ArgumentParser:
     )
     running.add_argument("--only", type=_names, default=[], metavar="A,B", help="the same, as one list")
     running.add_argument(
-        "--engines", type=_names, default=[], metavar="A,B", help="engines to run (the usual eight; 'all': every one)"
-    )
+        "--engines", type=_names, default=[], metavar="A,B",
+        help="engines for every timed program; 'all': every one (without: a comparison's own of the usual eight)",
+    )  # fmt: skip
     running.add_argument("--quick", action="store_true", help="smaller cases and fewer samples, in under five minutes")
     running.add_argument("--out", metavar="DIR", help="folder of the results; an interrupted run goes on from there")
     running.add_argument(

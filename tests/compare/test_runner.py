@@ -11,7 +11,7 @@ from stand_ins import Wrong, quadratic
 
 from twograd.compare import CompareError, program, runner
 from twograd.compare import results as rs
-from twograd.compare.engines import create
+from twograd.compare.engines import USUAL, create
 from twograd.compare.engines.jax_engines import JaxEager
 
 FILE = """
@@ -212,6 +212,28 @@ def test_an_experiment_yields_findings_and_sees_the_cases(declare, settings):
     assert isinstance(table, rs.Table)
     assert table.rows[0][1] == pytest.approx(float(np.sum(runner_weights(settings) ** 2)), rel=1e-6)
     assert observation == rs.Observation("1 cases, 2 rows.")
+
+
+@pytest.mark.parametrize(
+    ("named", "timed", "said"),
+    [
+        ([], ["jax-eager"], "jax-eager"),
+        (["autograd", "jax-eager"], ["autograd", "jax-eager"], "jax-eager"),
+        (["autograd"], ["autograd"], "The experiment was left out: it is about `jax-eager`; none is here."),
+    ],
+)
+def test_engines_that_are_named_run_every_timed_program_and_no_experiment_of_others(
+    declare, settings, named, timed, said
+):
+    text = FILE + (
+        "def experiment(context):\n    yield Observation(', '.join(context.engines))\n"
+        "comparison = Comparison(inputs=inputs, loss=loss, experiment=experiment, engines=('jax-eager',))\n"
+    )
+    results, _ = run([declare(text)], dataclasses.replace(settings, engines=named))
+    (comparison,) = results.comparisons
+    assert [row.engine for row in comparison.cases[0].rows] == timed
+    assert comparison.findings == [rs.Observation(said)]
+    assert len(results.engines) == (len(named) or len(USUAL))
 
 
 @pytest.mark.parametrize(

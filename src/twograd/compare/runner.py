@@ -96,6 +96,7 @@ def run(
         def keep(result: ComparisonResult) -> None:
             results.comparisons = [result if c.name == result.name else c for c in results.comparisons]
             results.finished = _now()
+            results.environment["options"] = environment.options()  # of the threads of engines imported meanwhile, too
             if out is not None:
                 save(results, out / RESULTS_FILE)
 
@@ -312,7 +313,7 @@ def _experiment(context: "Context", result: ComparisonResult) -> None:
     assert context.comparison.experiment is not None
     if context.comparison.engines is not None and not context.engines:
         needed = ", ".join(f"`{name}`" for name in context.comparison.engines)
-        result.findings.append(Observation(f"The experiment was left out: it is about {needed}; none is selected here."))
+        result.findings.append(Observation(f"The experiment was left out: it is about {needed}; none is here."))
         return
     context.tell("experiment")
     try:
@@ -469,8 +470,8 @@ class Selected(dict[str, Engine]):
 class Context:
     """What ``experiment(context)`` may use.
 
-    ``engines`` are those of the comparison that are selected and available, by name; ``cases`` are the measured cases of the same comparison;
-    ``tell(text)`` says on the terminal what is being done.
+    ``engines`` are those of the comparison that are selected and available, by name; ``cases`` are its measured cases,
+    with the rows of all engines; ``tell(text)`` says on the terminal what is being done.
     """
 
     settings: Settings

@@ -22,7 +22,9 @@ def _as_raised() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise error.__context__ if hasattr(error, "ag_error_metadata") and error.__context__ else error
+        if hasattr(error, "ag_error_metadata") and error.__context__ is not None:
+            raise error.__context__ from None
+        raise
 
 
 class TensorFlow(Engine):
@@ -33,7 +35,7 @@ class TensorFlow(Engine):
     family = "tensorflow"
     distribution = "tensorflow"
     install = "twograd[tensorflow]"
-    ops = Ops(*["twograd.compare.engines.tensorflow_numpy"] * 2, "TensorFlow")
+    ops = Ops("twograd.compare.engines.tensorflow_numpy", "twograd.compare.engines.tensorflow_numpy", "TensorFlow")
 
     def unavailable(self) -> str:
         reason = super().unavailable()

@@ -22,7 +22,7 @@ class Tinygrad(Engine):
     family = "tinygrad"
     distribution = "tinygrad"
     install = "twograd[peers]"
-    ops = Ops(*["twograd.compare.engines.tinygrad_numpy"] * 2, "tinygrad")
+    ops = Ops("twograd.compare.engines.tinygrad_numpy", "twograd.compare.engines.tinygrad_numpy", "tinygrad")
 
     def unavailable(self) -> str:
         reason = super().unavailable()
