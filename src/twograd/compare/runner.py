@@ -272,7 +272,8 @@ def run_case(
                 del ready[name]
         tell("timing all engines in turns")
         subjects = {(name, stage): f for name, entry in ready.items() for stage, f in entry.built.stages.items()}
-        measured = timing.measure(subjects, _plan(settings), settings.seed, deadline)
+        pauses = {(name, stage): ready[name].engine.lingers for name, stage in subjects}
+        measured = timing.measure(subjects, _plan(settings), settings.seed, deadline, pauses)
         case.conditions = measured.conditions
         for (name, stage), measurement in measured.items():
             ready[name].row.stages[stage] = measurement
