@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stand_ins import Wrong, quadratic
 
-from twograd.compare import CompareError, program, runner
+from twograd.compare import CompareError, environment, program, runner
 from twograd.compare import results as rs
 from twograd.compare.engines import USUAL, create
 from twograd.compare.engines.jax_engines import JaxEager
@@ -212,6 +212,14 @@ def test_an_experiment_yields_findings_and_sees_the_cases(declare, settings):
     assert isinstance(table, rs.Table)
     assert table.rows[0][1] == pytest.approx(float(np.sum(runner_weights(settings) ** 2)), rel=1e-6)
     assert observation == rs.Observation("1 cases, 2 rows.")
+
+
+def test_threads_of_engines_that_the_run_imports_are_in_its_stamp(declare, settings, monkeypatch):
+    stamped = iter(range(100))
+    monkeypatch.setattr(environment, "options", lambda: {"torch_threads": next(stamped)})
+    results, _ = run([declare(GOOD)], settings)
+    assert results.environment["options"] == {"torch_threads": next(stamped) - 1}
+    assert next(stamped) > 2
 
 
 @pytest.mark.parametrize(
