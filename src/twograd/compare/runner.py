@@ -247,7 +247,8 @@ def run_case(
     for engine in engines.values():
         tell(f"{engine.name}: build and first call")
         if time.monotonic() > last_build:
-            case.rows.append(Row(engine.name, "skipped", "the time budget was spent before its turn"))
+            reason = "the time budget was spent before its turn: give a larger one, or name fewer engines"
+            case.rows.append(Row(engine.name, "skipped", reason))
             continue
         built = _build(engine, comparison, axes, inputs)
         if isinstance(built, Ready):

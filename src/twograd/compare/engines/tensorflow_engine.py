@@ -73,13 +73,16 @@ class TensorFlow(Engine):
         return value_and_grad
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
-        value_and_grad = self.value_and_grad(f)
-        return self._stages(lambda: value_and_grad(*inputs), lambda: f(*inputs), inputs)
+        value_and_grad, params = self.value_and_grad(f), inputs[0]
 
-    def _stages(self, value_and_grad: Callable[[], Any], forward: Callable[[], Any], inputs: tuple[Any, ...]) -> Built:
+        def step():
+            return sgd(params, value_and_grad(*inputs)[1])
+
+        return self._stages(lambda: value_and_grad(*inputs), step, lambda: f(*inputs))
+
+    def _stages(self, value_and_grad: Callable[[], Any], step: Callable[[], Any], forward: Callable[[], Any]) -> Built:
         from twograd.compare.engines.tensorflow_numpy import tf
 
-        params, *_ = inputs
         synchronize = tf.test.experimental.sync_devices if self.device == "gpu" else lambda: None
 
         def finished(result):
@@ -89,7 +92,7 @@ class TensorFlow(Engine):
         return Built(
             stages={
                 "forward+backward": lambda: finished(value_and_grad()),
-                "step": lambda: finished(sgd(params, value_and_grad()[1])),
+                "step": lambda: finished(step()),
                 "forward": lambda: finished(forward()),
             }
         )
@@ -111,8 +114,9 @@ class TensorFlowFunction(TensorFlow):
 
         with stage("trace"):
             value_and_grad = self.value_and_grad(f).get_concrete_function(*inputs)
+        step = tf.function(lambda params, *batch: sgd(params, value_and_grad(params, *batch)[1]), autograph=False)
         forward = tf.function(f)
-        return self._stages(lambda: value_and_grad(*inputs), lambda: forward(*inputs), inputs)
+        return self._stages(lambda: value_and_grad(*inputs), lambda: step(*inputs), lambda: forward(*inputs))
 
 
 class TensorFlowV1(TensorFlow):
@@ -127,18 +131,20 @@ class TensorFlowV1(TensorFlow):
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(*inputs):
             session, symbols, loss, grads = self._graph(f, inputs)
-            return session.run((loss, grads), dict(zip(symbols, jax.tree.leaves(inputs), strict=True)))
+            return session.run((loss, grads), _fed(symbols, inputs))
 
         return value_and_grad
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
         with stage("trace"):
             session, symbols, loss, grads = self._graph(f, inputs)
-        run, fed = session.run, dict(zip(symbols, jax.tree.leaves(inputs), strict=True))
-        return self._stages(lambda: run((loss, grads), fed), lambda: run(loss, fed), inputs)
+        with session.graph.as_default():
+            stepped = sgd(symbols[0], grads)
+        run, fed = session.run, _fed(symbols, inputs)
+        return self._stages(lambda: run((loss, grads), fed), lambda: run(stepped, fed), lambda: run(loss, fed))
 
-    def _graph(self, f: Program, inputs: tuple[Any, ...]) -> tuple[Any, list[Any], Any, Any]:
-        """A session, the placeholders of all leaves of ``inputs``, the loss, and the gradients as the parameters."""
+    def _graph(self, f: Program, inputs: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Any, Any]:
+        """A session, ``inputs`` with placeholders as leaves, the loss, and the gradients as the parameters."""
         from twograd.compare.engines.tensorflow_numpy import tf
 
         v1, threads = tf.compat.v1, environment.usable_cores()
@@ -148,4 +154,9 @@ class TensorFlowV1(TensorFlow):
             loss = f(*symbols)
             grads = tf.gradients(loss, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
-        return v1.Session(graph=graph, config=config), jax.tree.leaves(symbols), loss, tree.unflatten(grads)
+        return v1.Session(graph=graph, config=config), symbols, loss, tree.unflatten(grads)
+
+
+def _fed(symbols: tuple[Any, ...], inputs: tuple[Any, ...]) -> dict[Any, Any]:
+    """What a Session is fed: the array of each placeholder."""
+    return dict(zip(jax.tree.leaves(symbols), jax.tree.leaves(inputs), strict=True))
