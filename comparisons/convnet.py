@@ -120,7 +120,10 @@ comparison = Comparison(
     loss=loss,
     cases=grid(batch=(1, 4, 32, 128)),
     quick=grid(batch=(4,)),
-    variants={"autograd": "HIPS autograd has no convolution (conv2d)"},
+    variants={
+        "autograd": "HIPS autograd has no convolution (conv2d)",
+        "pytensor": "PyTensor has no convolution of several channels (conv2d)",
+    },
     experiment=experiment,
     engines=("tape", "graph", "jax-jit", "torch", "autograd"),
 )

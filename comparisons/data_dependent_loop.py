@@ -199,7 +199,7 @@ def timed(context):
 comparison = Comparison(
     inputs=inputs,
     loss=python_while,
-    variants={"graph": masked, "jax-jit": masked},
+    variants=dict.fromkeys(("graph", "jax-jit", "pytensor", "tinygrad", "tensorflow-v1"), masked),
     cases=grid(x=(2, 50, 10**4, 10**6)),
     quick=grid(x=(2, 10**6)),
     experiment=experiment,

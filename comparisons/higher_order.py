@@ -61,8 +61,42 @@ def torch_grad(f):
     return gradient
 
 
+def pytensor_grad(f):
+    import pytensor
+
+    return lambda x: pytensor.grad(f(x), x)
+
+
+def dezero_grad(f):
+    def gradient(x):
+        x.cleargrad()  # it would be added to what is there
+        f(x).backward(create_graph=True)
+        found = x.grad
+        x.cleargrad()
+        return found
+
+    return gradient
+
+
+def tinygrad_grad(f):
+    return lambda x: f(x).gradient(x)[0]
+
+
+def tensorflow_grad(f):
+    import tensorflow
+
+    def gradient(x):
+        with tensorflow.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x)
+        return tape.gradient(y, x)
+
+    return gradient
+
+
 GRAD = {
     "tape": tape.grad, "graph": graph.grad, "jax": jax.grad, "torch": torch_grad, "autograd": autograd_grad,
+    "pytensor": pytensor_grad, "dezero": dezero_grad, "tinygrad": tinygrad_grad, "tensorflow": tensorflow_grad,
 }  # fmt: skip
 
 

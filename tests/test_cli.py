@@ -87,6 +87,9 @@ def test_list_names_comparisons_and_engines(capsys):
     assert "What does one op cost" in out
     for engine in ("tape", "graph", "jax-jit", "torch", "autograd", "tape-primitive", "graph-eager", "jax-eager"):
         assert engine in out
+    (line,) = (line for line in out.splitlines() if line.split()[:1] == ["dezero"])
+    assert "named" in line
+    assert "default" in next(line for line in out.splitlines() if line.split()[:1] == ["graph-eager"])
 
 
 def test_env_is_json_on_stdout(capsys):

@@ -1,12 +1,14 @@
 """Every engine keeps to the protocol, and finds a gradient that is known in closed form.
 
-TensorFlow is installed nowhere where these tests run; its engines are skipped, as all are that are not installed.
+Engines that are not installed are skipped: TensorFlow's, for its size, wherever nobody has installed it.
 """
 
 import functools
 import importlib.util
 import math
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -141,13 +143,14 @@ def test_inputs_are_not_changed(engine):
     np.testing.assert_array_equal(W, before)
 
 
-def test_gradients_of_unused_parameters_are_zero(engine):
+def test_gradients_that_depend_on_nothing_are_found(engine):
     def loss(params, x):
-        return engine.ops.np.sum(params["used"] * x)
+        return engine.ops.np.sum(params["used"] * x) + engine.ops.np.sum(params["summed"])
 
-    arrays = engine.arrays(({"used": W, "unused": W}, X))
-    found = engine.value_and_grad(loss)(*arrays)
-    np.testing.assert_array_equal(engine.numpy(found[1])["unused"], np.zeros(3))
+    arrays = engine.arrays(({"used": W, "summed": W, "unused": W}, X))
+    grads = engine.numpy(engine.value_and_grad(loss)(*arrays)[1])
+    np.testing.assert_array_equal(grads["summed"], np.ones(3))
+    np.testing.assert_array_equal(grads["unused"], np.zeros(3))
 
 
 def test_engine_titles_kinds_and_families_are_told():
@@ -336,6 +339,77 @@ def test_peers_run_a_program_of_the_comparisons_and_say_what_they_cannot(name, m
     np.testing.assert_allclose(grad, right[1], rtol=1e-5)
     with pytest.raises(Unsupported, match="cannot express this program"):
         engine.value_and_grad(lambda w, x: engine.ops.np.no_such_function(w))(*engine.arrays((square, square)))
+
+
+def network(F, layers, images, labels):
+    x = F.max_pool2d(F.relu(F.conv2d(images, layers["conv"], layers["bias"])), 2)
+    return F.cross_entropy(F.linear(x.reshape((2, -1)), layers["linear"], layers["last"]), labels)
+
+
+@pytest.mark.parametrize("name", ["torch", "dezero", "tinygrad", "tensorflow", "tensorflow-function", "tensorflow-v1"])
+def test_a_network_is_the_same_to_each_that_has_convolutions(name, monkeypatch):
+    engine = create(name)
+    emulate(engine, monkeypatch)
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+    rng = np.random.default_rng(0)
+    shapes = {"conv": (3, 2, 2, 2), "bias": (3,), "linear": (4, 3), "last": (4,)}
+    layers = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    batch = rng.standard_normal((2, 2, 3, 3)).astype(np.float32), np.array([3, 1], np.int32)
+    right = jax.value_and_grad(functools.partial(network, create("jax-jit").ops.F))(layers, *batch)
+    program = functools.partial(network, engine.ops.F)
+    loss, grads = engine.numpy(engine.value_and_grad(program)(*engine.arrays((layers, *batch))))
+    np.testing.assert_allclose(loss, right[0], rtol=1e-5)
+    for key, grad in right[1].items():
+        np.testing.assert_allclose(grads[key], grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shapes", [((3, 2), (2,)), ((2,), (2, 3)), ((2,), (2,)), ((3, 2), (2, 3))])
+def test_dezeros_products_with_vectors_have_gradients(shapes):
+    engine = create("dezero")
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+    x, y = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in shapes)
+
+    def loss(np, operands):
+        product = operands[0] @ operands[1]
+        return np.sum(product * product)
+
+    _, grads = engine.numpy(engine.value_and_grad(functools.partial(loss, engine.ops.np))((x, y)))
+    for found, right in zip(grads, jax.grad(functools.partial(loss, jax.numpy))((x, y)), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_tensorflow_has_the_others_threads_and_says_nothing():
+    if create("tensorflow").unavailable():
+        pytest.skip(create("tensorflow").unavailable())
+    program = (
+        "from twograd.compare import environment\n"
+        "from twograd.compare.engines import create\n"
+        "create('tensorflow').arrays(1.0)\n"
+        "print(environment.options()['tensorflow_threads'] == environment.usable_cores())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+@pytest.mark.slow
+def test_tf_function_has_pythons_loops_and_says_what_it_lacks_in_a_line():
+    engine = create("tensorflow-function")
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+
+    def halved(x, limit):
+        while x > limit:
+            x = x / 2
+        return x
+
+    arrays = engine.arrays((np.float32(12), np.float32(2)))
+    value, grad = engine.numpy(engine.value_and_grad(halved)(*arrays))
+    assert (value, grad) == (1.5, 0.125)
+    with pytest.raises(Unsupported, match=r"^TensorFlow cannot express this program \(AttributeError: [^\n]*no_such_"):
+        engine.value_and_grad(lambda x, limit: engine.ops.np.no_such_function(x))(*arrays)
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,19 @@ def test_keyword_only_parameters_are_given_the_cases_axes():
     assert bound(NUMPY, 2.0, 3.0) == 11.0
 
 
-def test_variants_by_engine_win_over_those_by_family():
+def test_variants_by_the_longer_name_win():
     comparison = quadratic(
-        variants={"twograd": lambda ops: "family", "graph": lambda ops: "engine", "torch": "no loop"}
+        variants={
+            "twograd": lambda ops: "family",
+            "graph": lambda ops: "all graphs",
+            "graph-eager": lambda ops: "engine",
+            "torch": "no loop",
+        }
     )
-    assert comparison.program("graph", "twograd", {})(NUMPY) == "engine"
+    assert comparison.program("graph", "twograd", {})(NUMPY) == "all graphs"
+    assert comparison.program("graph-backprop", "twograd", {})(NUMPY) == "all graphs"
+    assert comparison.program("graph-eager", "twograd", {})(NUMPY) == "engine"
+    assert comparison.program("tape-primitive", "twograd", {})(NUMPY) == "family"
     assert comparison.program("tape", "twograd", {})(NUMPY) == "family"
     assert comparison.program("jax-jit", "jax", {})(NUMPY, {"w": np.ones(2)}, np.ones(2)) == 2.0
     with pytest.raises(Unsupported, match="no loop"):

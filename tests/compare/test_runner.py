@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from stand_ins import Wrong, quadratic
 
-from twograd.compare import CompareError, program, runner
+from twograd.compare import CompareError, environment, program, runner
 from twograd.compare import results as rs
-from twograd.compare.engines import create
+from twograd.compare.engines import USUAL, create
 from twograd.compare.engines.jax_engines import JaxEager
 
 FILE = """
@@ -218,6 +218,36 @@ def test_an_experiment_yields_findings_and_sees_the_cases(declare, settings):
     assert isinstance(table, rs.Table)
     assert table.rows[0][1] == pytest.approx(float(np.sum(runner_weights(settings) ** 2)), rel=1e-6)
     assert observation == rs.Observation("1 cases, 2 rows.")
+
+
+def test_threads_of_engines_that_the_run_imports_are_in_its_stamp(declare, settings, monkeypatch):
+    stamped = iter(range(100))
+    monkeypatch.setattr(environment, "options", lambda: {"torch_threads": next(stamped)})
+    results, _ = run([declare(GOOD)], settings)
+    assert results.environment["options"] == {"torch_threads": next(stamped) - 1}
+    assert next(stamped) > 2
+
+
+@pytest.mark.parametrize(
+    ("named", "timed", "said"),
+    [
+        ([], ["jax-eager"], "jax-eager"),
+        (["autograd", "jax-eager"], ["autograd", "jax-eager"], "jax-eager"),
+        (["autograd"], ["autograd"], "The experiment was left out: it is about `jax-eager`; none is here."),
+    ],
+)
+def test_engines_that_are_named_run_every_timed_program_and_no_experiment_of_others(
+    declare, settings, named, timed, said
+):
+    text = FILE + (
+        "def experiment(context):\n    yield Observation(', '.join(context.engines))\n"
+        "comparison = Comparison(inputs=inputs, loss=loss, experiment=experiment, engines=('jax-eager',))\n"
+    )
+    results, _ = run([declare(text)], dataclasses.replace(settings, engines=named))
+    (comparison,) = results.comparisons
+    assert [row.engine for row in comparison.cases[0].rows] == timed
+    assert comparison.findings == [rs.Observation(said)]
+    assert len(results.engines) == (len(named) or len(USUAL))
 
 
 @pytest.mark.parametrize(

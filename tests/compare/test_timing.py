@@ -1,6 +1,7 @@
 """The clock, driven by subjects whose cost is set by a fake clock: no test here depends on the machine's speed."""
 
 import gc
+import itertools
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def test_a_slow_subject_leaves_early_and_the_others_go_on(clock):
     found = timing.measure({"slow": clock.subject(0.1), "fast": clock.subject(0.002)}, PLAN)
     assert len(found["slow"].seconds) == FEWEST_SAMPLES
     assert len(found["fast"].seconds) >= PLAN.min_rounds
+
+
+def test_nothing_is_sampled_while_threads_of_the_one_before_spin(clock, monkeypatch):
+    log = []
+    monkeypatch.setattr(timing.time, "sleep", log.append)
+    subjects = {name: clock.subject(0.01, log, name) for name in "ab"}
+    timing.measure(subjects, timing.Plan(0.05, 6, 0.2, warmup_cap=0.0), pauses={"a": 0.02, "b": 0.0})
+    log = log[2:]  # behind the one warm-up call of each
+    assert log.count(0.02) == log.count("a") > 5
+    assert set(log) == {"a", "b", 0.02}
+    assert all(after == 0.02 for before, after in itertools.pairwise(log) if before == "a")
 
 
 def test_rounds_are_interleaved_and_shuffled_by_the_seed(clock):

@@ -22,7 +22,7 @@ from twograd._files import write_atomically
 from twograd.compare import corners as four
 from twograd.compare import environment, isolated, program, runner, sweep, terminal
 from twograd.compare.changes import changes
-from twograd.compare.engines import ENGINES, USUAL, check_names, create
+from twograd.compare.engines import ENGINES, check_names, create
 from twograd.compare.errors import CompareError, UnknownName
 from twograd.compare.merge import merged
 from twograd.compare.results import ONE_TIME_STAGES, STEADY_STAGES, Results, Settings, load, save, to_json, writing
@@ -232,7 +232,7 @@ def _settings(options: Options, timed: bool) -> Settings:
         device=runner.resolve_device(options.device),
         dtype=options.dtype,
         seed=options.seed,
-        engines=check_names(options.engines) or [*USUAL],
+        engines=check_names(options.engines),
     )
     chosen = {"min_time": "min_time", "min_rounds": "rounds", "warmup_cap": "warmup", "precision": "precision"}
     given = {setting: getattr(options, option, None) for setting, option in chosen.items()}

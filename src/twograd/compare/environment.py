@@ -22,10 +22,13 @@ from twograd.compare.results import Settings
 
 DISTRIBUTIONS = (
     *("jax", "jaxlib", "numpy", "scipy", "matplotlib", "optax", "scikit-learn"),
-    *("torch", "autograd", "pytensor", "numba", "dezero", "tinygrad", "tensorflow"),
+    *("torch", "autograd", "pytensor", "numba", "dezero", "tinygrad", "tensorflow", "tensorflow-cpu"),
 )
 
-VARIABLE = re.compile(r"JAX_\w+|XLA_FLAGS|(OMP|MKL|OPENBLAS)_NUM_THREADS|OPENBLAS_CORETYPE")
+VARIABLE = re.compile(
+    r"JAX_\w+|XLA_FLAGS|(OMP|MKL|OPENBLAS|NUMBA)_NUM_THREADS|OPENBLAS_(CORETYPE|THREAD_TIMEOUT)|OMP_WAIT_POLICY"
+    r"|GOMP_SPINCOUNT|TF_NUM_(INTRA|INTER)OP_THREADS|TF_ENABLE_ONEDNN_OPTS|PYTENSOR_FLAGS|DEV"
+)
 
 
 def stamp(settings: Settings) -> dict[str, Any]:
@@ -94,6 +97,8 @@ def options() -> dict[str, Any]:
     found: dict[str, Any] = {name: getattr(jax.config, name) for name in settings}
     if "torch" in sys.modules:
         found["torch_threads"] = sys.modules["torch"].get_num_threads()
+    if "tensorflow" in sys.modules:
+        found["tensorflow_threads"] = sys.modules["tensorflow"].config.threading.get_intra_op_parallelism_threads()
     for name in sorted(filter(VARIABLE.fullmatch, os.environ)):
         found[name] = without_private_paths(os.environ[name])
     return found

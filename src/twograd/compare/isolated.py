@@ -7,6 +7,10 @@ Why a process: a signal's handler runs between two steps of Python, never within
 cannot be ended at all. A process can always be, and a crash is no more than its end. It sends each case as soon as it
 is measured; when it ends too soon, another goes on behind the cell that was lost. Only on request, for each process
 imports JAX and compiles anew: some seconds for each comparison, and again for each cell that is lost.
+
+The engines of a comparison share its process. One could disturb the next by threads that still spin when it has
+returned, and these would take the same cores from another process: no sample is taken until they have stopped (see
+:class:`twograd.compare.engines.Engine`; ``benchmarks/bench_engines_together.py`` measures it).
 """
 
 import multiprocessing

@@ -50,10 +50,9 @@ def merged(runs: Sequence[Results]) -> Results:
                 f"the results differ in {setting} ({', '.join(map(str, values))}): they cannot be merged."
             )
     comparisons = list(dict.fromkeys(comparison.name for run in runs for comparison in run.comparisons))
-    engines = list(dict.fromkeys(name for run in runs for name in run.settings.engines))
     infos = list(dict.fromkeys(info.name for run in runs for info in run.engines))
     return Results(
-        replace(first.settings, device="+".join(names), engines=engines),
+        replace(first.settings, device="+".join(names), engines=infos),
         _side_by_side(dict(zip(names, (run.environment for run in runs), strict=True))),
         [_engine([info for run in runs for info in run.engines if info.name == name]) for name in infos],
         [_comparison(name, dict(zip(names, runs, strict=True))) for name in comparisons],

@@ -113,7 +113,7 @@ def compare(
     if comparison.status != "done":
         raise CompareError(f"{comparison.name} cannot be compared: {comparison.error}")
     reasons = [row.reason for _, _, row in results.rows() if row.status == "failed"]
-    if len(reasons) == len(settings.engines):
+    if len(reasons) == len(results.engines):
         raise CompareError(f"{comparison.name} cannot be compared, no engine runs it: {reasons[0]}")
     return Compared(results)
 

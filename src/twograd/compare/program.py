@@ -39,8 +39,8 @@ What flows in: the name of a file in ``comparisons/``, or a path. What flows out
   Methods and operators that all arrays have (``x @ w``, ``x * y``, ``x[0]``, ``x.shape``, ``x.reshape(...)``) are
   fine; a method that not all have alike (``x.max(axis=1)``) is better written as ``ops.np.max(x, axis=1)``.
 - ``variants`` replaces ``loss`` where the paradigms force it: ``{"graph": loss_with_while_loop}``. The key is an
-  engine's name (``graph``) or its family's (``twograd, jax, torch, autograd``); the name wins. A text instead of a
-  function skips the engine, and is shown as the reason.
+  engine's name (``graph-eager``), that name up to the dash (``graph``, for all of these), or its family's (``twograd,
+  jax, torch``); the longest name wins. A text instead of a function skips the engine, and is shown as the reason.
 - A parameter that ``loss`` or a variant names keyword-only is given the case's axis of that name::
 
       def loss(ops, params, x, *, order): ...
@@ -62,7 +62,9 @@ What flows in: the name of a file in ``comparisons/``, or a path. What flows out
                   ...
               curves.append(Series(name, range(len(losses)), losses, engine=name))
           yield Curves("Training", "step", "loss", curves)
-- ``engines`` limits which engines take part, where others would teach nothing.
+- ``engines`` are those that run where the user names none, and those that ``experiment`` is about: it is given no
+  others. An engine named on the command line runs the timed program of every comparison; where it cannot be said in its
+  namespace, its row is skipped, with the reason.
 
 A file with a plain function ``f`` of JAX and its arguments, a tuple ``args``, is a comparison too: see :func:`of`.
 """
@@ -116,7 +118,8 @@ class Comparison:
 
     def program(self, engine: str, family: str, axes: Axes) -> Loss:
         """``loss(ops, params, *batch)`` for one engine at one case. Raises Unsupported where a variant says so."""
-        loss = self.variants.get(engine, self.variants.get(family, self.loss))
+        names = (name for name in (engine, engine.partition("-")[0], family) if name in self.variants)
+        loss = next((self.variants[name] for name in names), self.loss)
         if isinstance(loss, str) or loss is None:
             raise Unsupported(loss or "this comparison has no timed program")
         keywords = [p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -341,7 +341,8 @@ class EngineInfo:
 
 @dataclass
 class Settings:
-    """The options that change what is measured; a run resumes only over results with equal settings."""
+    """The options that change what is measured; a run resumes only over results with equal settings. ``engines`` are
+    those named, which then run every timed program; none: the usual, of which each comparison takes its own."""
 
     quick: bool = False
     timed: bool = True

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twograd.compare import check, environment, timing
-from twograd.compare.engines import Built, Engine, Ops, check_names, create
+from twograd.compare.engines import USUAL, Built, Engine, Ops, check_names, create
 from twograd.compare.errors import CompareError, Unsupported
 from twograd.compare.program import Axes, Comparison, Declaration, place
 from twograd.compare.results import (
@@ -100,6 +100,7 @@ def run(
         def keep(result: ComparisonResult) -> None:
             results.comparisons = [result if c.name == result.name else c for c in results.comparisons]
             results.finished = _now()
+            results.environment["options"] = environment.options()  # of the threads of engines imported meanwhile, too
             if out is not None:
                 save(results, out / RESULTS_FILE)
 
@@ -176,7 +177,8 @@ def _fill(
     """Adds the cases and the findings one by one, each with an equal share of the time left. One that raises, or whose
     memory does not suffice, leaves the others."""
     comparison = declaration.load()
-    wanted = {info.name for info in infos if comparison.engines is None or info.name in comparison.engines}
+    own = {info.name for info in infos if comparison.engines is None or info.name in comparison.engines}
+    wanted = {info.name for info in infos} if settings.engines else own
     taking_part = {name: engine for name, engine in engines.items() if name in wanted}
     absent = [Row(info.name, "skipped", info.reason) for info in infos if info.name in wanted - taking_part.keys()]
     cases = comparison.quick if settings.quick and comparison.quick is not None else comparison.cases
@@ -221,7 +223,7 @@ def _fill(
     result.cases = [found[name] for name in planned if name in found]
     if comparison.experiment is not None and (found or not planned):
         tell = functools.partial(progress, result.name)
-        selected = Selected(taking_part)
+        selected = Selected({name: engine for name, engine in taking_part.items() if name in own})
         context = Context(settings, comparison, selected, result.cases, result.name, deadline, tell)
         attempt(result.name, "the experiment", lambda: _experiment(context, result))
     result.status = "failed" if problems else "done"
@@ -254,7 +256,8 @@ def run_case(
     for engine in engines.values():
         tell(f"{engine.name}: build and first call")
         if time.monotonic() > last_build:
-            case.rows.append(Row(engine.name, "skipped", "the time budget was spent before its turn"))
+            reason = "the time budget was spent before its turn: give a larger one, or name fewer engines"
+            case.rows.append(Row(engine.name, "skipped", reason))
             continue
         built = _build(engine, comparison, axes, inputs)
         if isinstance(built, Ready):
@@ -283,7 +286,8 @@ def run_case(
                 del ready[name]
         tell("timing all engines in turns")
         subjects = {(name, stage): f for name, entry in ready.items() for stage, f in entry.built.stages.items()}
-        measured = timing.measure(subjects, _plan(settings), settings.seed, deadline)
+        pauses = {(name, stage): ready[name].engine.lingers for name, stage in subjects}
+        measured = timing.measure(subjects, _plan(settings), settings.seed, deadline, pauses)
         case.conditions = measured.conditions
         for (name, stage), measurement in measured.items():
             ready[name].row.stages[stage] = measurement
@@ -327,6 +331,10 @@ def cast(leaf: Any, dtype: str) -> np.ndarray:
 def _experiment(context: "Context", result: ComparisonResult) -> None:
     """Collects what the experiment yields; what it yielded before it gave up is kept."""
     assert context.comparison.experiment is not None
+    if context.comparison.engines is not None and not context.engines:
+        needed = ", ".join(f"`{name}`" for name in context.comparison.engines)
+        result.findings.append(Observation(f"The experiment was left out: it is about {needed}; none is here."))
+        return
     context.tell("experiment")
     try:
         for finding in context.comparison.experiment(context):
@@ -497,8 +505,8 @@ class Selected(dict[str, Engine]):
 class Context:
     """What ``experiment(context)`` may use.
 
-    ``engines`` are those selected and available, by name; ``cases`` are the measured cases of the same comparison;
-    ``tell(text)`` says on the terminal what is being done.
+    ``engines`` are those of the comparison that are selected and available, by name; ``cases`` are its measured cases,
+    with the rows of all engines; ``tell(text)`` says on the terminal what is being done.
     """
 
     settings: Settings
@@ -580,7 +588,7 @@ def prepared(settings: Settings) -> Iterator[None]:
 def find_engines(settings: Settings) -> tuple[dict[str, Engine], list[EngineInfo]]:
     """The engines that can run, and what is said of all that were asked for."""
     engines, infos = {}, []
-    for name in settings.engines:
+    for name in settings.engines or USUAL:
         engine = create(name, settings.device)
         reason = engine.unavailable()
         version = "" if reason else engine.version()

@@ -23,7 +23,7 @@ from twograd.compare import results, stats
 from twograd.compare.changes import Changes, summary
 from twograd.compare.check import REFERENCE
 from twograd.compare.corners import Corners
-from twograd.compare.engines import Engine
+from twograd.compare.engines import USUAL, Engine
 from twograd.compare.program import Declaration
 from twograd.compare.results import CaseResult, Check, ComparisonResult, Line, Measurement, Results, Row, Trace
 from twograd.compare.runner import Progress
@@ -65,12 +65,14 @@ def show_list(screen: Console, declarations: Sequence[Declaration], engines: Seq
     for declaration in declarations:
         comparisons.add_row(declaration.name, escape(declaration.question))
     screen.print(comparisons)
-    table = _table("Engines", "name", "what it is", "kind", "here")
+    table = _table("Engines", "name", "what it is", "kind", "runs", "here")
     for engine in engines:
         reason = engine.unavailable()
         here = Text(reason, style="yellow") if reason else Text(engine.version(), style="green")
-        table.add_row(engine.name, escape(engine.title), engine.kind, here)
+        runs = "by default" if engine.name in USUAL else "if named"
+        table.add_row(engine.name, escape(engine.title), engine.kind, runs, here)
     screen.print(table)
+    screen.print("Named by --engines, an engine runs each comparison's timed program, or its row says why it cannot.")
 
 
 def show_checks(screen: Console, found: Results) -> None:

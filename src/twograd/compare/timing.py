@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -101,10 +102,17 @@ def sample(subject: Subject, loops: int) -> float:
         return (time.perf_counter_ns() - start) * 1e-9 / loops
 
 
-def measure(subjects: Mapping[Key, Subject], plan: Plan, seed: int = 0, deadline: float = float("inf")) -> Samples[Key]:
+def measure(
+    subjects: Mapping[Key, Subject],
+    plan: Plan,
+    seed: int = 0,
+    deadline: float = float("inf"),
+    pauses: Mapping[Key, float] = MappingProxyType({}),
+) -> Samples[Key]:
     """Samples all ``subjects`` in interleaved rounds.
 
     ``deadline`` is a ``time.monotonic()`` after which no further round starts. Every subject has at least one sample.
+    ``pauses`` are the seconds for which a subject's threads go on spinning: so long nothing is sampled after it.
     """
     warm = {}
     for key, subject in subjects.items():
@@ -125,6 +133,8 @@ def measure(subjects: Mapping[Key, Subject], plan: Plan, seed: int = 0, deadline
             key = active[index]
             found[key] = sample(subjects[key], warm[key].loops)
             spent[key] += found[key] * warm[key].loops
+            if pause := pauses.get(key):
+                time.sleep(pause)
         beside = max(before, sample(_reference, 1))
         if _disturbed(beside, reference) and repeated < MOST_REPEATED * len(reference):
             repeated += 1

@@ -1,7 +1,7 @@
 """DeZero: the tape of a textbook (Saito, Deep Learning from Scratch 3), in NumPy and about three hundred lines.
 
 A Python number becomes an array of float64 in it, and what it meets is computed in float64 from there on, in a float32
-run too. DeZero has no operator ``@``: its own ``matmul`` stands in for it here.
+run too. DeZero has no operator ``@``: its ``matmul`` stands in for it here, with vectors made into matrices.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ class Dezero(NumPyEngine):
     family = "dezero"
     distribution = "dezero"
     install = "twograd[peers]"
-    ops = Ops("twograd.compare.engines.dezero_numpy", None, "DeZero")
+    ops = Ops("twograd.compare.engines.dezero_numpy", "twograd.compare.engines.dezero_numpy", "DeZero")
 
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(params, *batch):

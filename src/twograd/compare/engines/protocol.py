@@ -85,7 +85,8 @@ class Built:
 class Engine(ABC):
     """One engine. ``title`` is what it is called, ``about`` a sentence that says how it comes to a gradient.
 
-    ``family`` names whose derivative rules it uses: two of one family are not independent evidence.
+    ``family`` names whose derivative rules it uses: two of one family are not independent evidence. ``lingers`` are the
+    seconds for which its threads go on spinning when it has returned, beside whatever runs then.
     """
 
     name: ClassVar[str]
@@ -95,6 +96,7 @@ class Engine(ABC):
     family: ClassVar[Literal["twograd", "jax", "torch", "autograd", "pytensor", "dezero", "tinygrad", "tensorflow"]]
     distribution: ClassVar[str]
     install: ClassVar[str] = ""
+    lingers: ClassVar[float] = 0.0
     ops: ClassVar[Ops]
 
     def __init__(self, device: str = "cpu"):

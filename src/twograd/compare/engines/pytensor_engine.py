@@ -47,6 +47,7 @@ class PyTensorJax(Engine):
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
         params, *_ = inputs
+        warnings.filterwarnings("ignore", message="Explicitly requested dtype")  # said again when JAX compiles anew
         with stage("trace"):
             symbols, loss = _trace(f, inputs)
         with stage("transform"):

@@ -1,11 +1,11 @@
 """TensorFlow three ways: the eager tape, ``tf.function``, and the graph of version 1.
 
-Written from TensorFlow's documentation and not run by this project's tests, which do not install it (a gigabyte): the
-report's gradient checks hold here as for every engine, and are the first thing to look at. Programs are written in
-``tf.experimental.numpy``. TensorFlow starts thread pools of its own; they are told to have as many threads as the
-others may use, which only the first to import TensorFlow can tell them.
+Programs are written in ``tf.experimental.numpy``. Read :class:`TensorFlow`.
 """
 
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,14 +16,15 @@ from twograd.compare.engines.protocol import Built, Engine, Ops, Program, Stage,
 from twograd.compare.engines.xla import sgd
 
 
-def _tensorflow() -> Any:
-    import tensorflow as tf
-
-    if not tf.config.threading.get_intra_op_parallelism_threads():
-        tf.config.threading.set_intra_op_parallelism_threads(environment.usable_cores())
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.experimental.numpy.experimental_enable_numpy_behavior()
-    return tf
+@contextlib.contextmanager
+def _as_raised() -> Iterator[None]:
+    """An error within a ``tf.function``, without AutoGraph's pages about it."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "ag_error_metadata") and error.__context__ is not None:
+            raise error.__context__ from None
+        raise
 
 
 class TensorFlow(Engine):
@@ -34,16 +35,24 @@ class TensorFlow(Engine):
     family = "tensorflow"
     distribution = "tensorflow"
     install = "twograd[tensorflow]"
-    ops = Ops("tensorflow.experimental.numpy", None, "TensorFlow")
+    ops = Ops("twograd.compare.engines.tensorflow_numpy", "twograd.compare.engines.tensorflow_numpy", "TensorFlow")
 
     def unavailable(self) -> str:
         reason = super().unavailable()
-        if not reason and self.device == "gpu" and not _tensorflow().config.list_physical_devices("GPU"):
-            return "the installed TensorFlow cannot use this GPU"
+        if not reason and self.device == "gpu":
+            from twograd.compare.engines.tensorflow_numpy import tf
+
+            if not tf.config.list_physical_devices("GPU"):
+                return "the installed TensorFlow cannot use this GPU"
         return reason
 
+    def version(self) -> str:
+        """Of whichever distribution brings the module: ``tensorflow-cpu`` is another."""
+        return importlib.metadata.version(importlib.metadata.packages_distributions()[self.distribution][0])
+
     def arrays(self, tree: Any) -> Any:
-        tf = _tensorflow()
+        from twograd.compare.engines.tensorflow_numpy import tf
+
         with tf.device(f"/{self.device}:0"):
             return jax.tree.map(tf.convert_to_tensor, tree)
 
@@ -51,13 +60,12 @@ class TensorFlow(Engine):
         return jax.tree.map(np.asarray, tree)
 
     def value_and_grad(self, f: Program) -> Program:
-        tf = _tensorflow()
+        from twograd.compare.engines.tensorflow_numpy import tf
 
         def value_and_grad(params, *batch):
             leaves, tree = jax.tree.flatten(params)
-            with tf.GradientTape() as tape, expressing("TensorFlow"):
-                for leaf in leaves:
-                    tape.watch(leaf)
+            with tf.GradientTape() as tape, expressing("TensorFlow"), _as_raised():
+                tape.watch(leaves)
                 loss = f(params, *batch)
             grads = tape.gradient(loss, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return loss, tree.unflatten(grads)
@@ -65,20 +73,26 @@ class TensorFlow(Engine):
         return value_and_grad
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
-        value_and_grad = self.value_and_grad(f)
-        return self._stages(lambda: value_and_grad(*inputs), lambda: f(*inputs), inputs)
+        value_and_grad, params = self.value_and_grad(f), inputs[0]
 
-    def _stages(self, value_and_grad: Any, forward: Any, inputs: tuple[Any, ...]) -> Built:
-        params, *_ = inputs
+        def step():
+            return sgd(params, value_and_grad(*inputs)[1])
+
+        return self._stages(lambda: value_and_grad(*inputs), step, lambda: f(*inputs))
+
+    def _stages(self, value_and_grad: Callable[[], Any], step: Callable[[], Any], forward: Callable[[], Any]) -> Built:
+        from twograd.compare.engines.tensorflow_numpy import tf
+
+        synchronize = tf.test.experimental.sync_devices if self.device == "gpu" else lambda: None
 
         def finished(result):
-            jax.tree.map(np.asarray, result)  # a result is there when its elements can be read
+            synchronize()
             return result
 
         return Built(
             stages={
                 "forward+backward": lambda: finished(value_and_grad()),
-                "step": lambda: finished(sgd(params, value_and_grad()[1])),
+                "step": lambda: finished(step()),
                 "forward": lambda: finished(forward()),
             }
         )
@@ -91,13 +105,18 @@ class TensorFlowFunction(TensorFlow):
     kind = "static"
 
     def value_and_grad(self, f: Program) -> Program:
-        return _tensorflow().function(super().value_and_grad(f))
+        from twograd.compare.engines.tensorflow_numpy import tf
+
+        return tf.function(super().value_and_grad(tf.function(f)), autograph=False)  # f's loops alone are AutoGraph's
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
+        from twograd.compare.engines.tensorflow_numpy import tf
+
         with stage("trace"):
             value_and_grad = self.value_and_grad(f).get_concrete_function(*inputs)
-        forward = _tensorflow().function(f)
-        return self._stages(lambda: value_and_grad(*inputs), lambda: forward(*inputs), inputs)
+        step = tf.function(lambda params, *batch: sgd(params, value_and_grad(params, *batch)[1]), autograph=False)
+        forward = tf.function(f)
+        return self._stages(lambda: value_and_grad(*inputs), lambda: step(*inputs), lambda: forward(*inputs))
 
 
 class TensorFlowV1(TensorFlow):
@@ -112,23 +131,32 @@ class TensorFlowV1(TensorFlow):
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(*inputs):
             session, symbols, loss, grads = self._graph(f, inputs)
-            return session.run((loss, grads), dict(zip(symbols, jax.tree.leaves(inputs), strict=True)))
+            return session.run((loss, grads), _fed(symbols, inputs))
 
         return value_and_grad
 
     def build(self, f: Program, inputs: tuple[Any, ...], stage: Stage) -> Built:
         with stage("trace"):
             session, symbols, loss, grads = self._graph(f, inputs)
-        run, fed = session.run, dict(zip(symbols, jax.tree.leaves(inputs), strict=True))
-        return self._stages(lambda: run((loss, grads), fed), lambda: run(loss, fed), inputs)
+        with session.graph.as_default():
+            stepped = sgd(symbols[0], grads)
+        run, fed = session.run, _fed(symbols, inputs)
+        return self._stages(lambda: run((loss, grads), fed), lambda: run(stepped, fed), lambda: run(loss, fed))
 
-    def _graph(self, f: Program, inputs: tuple[Any, ...]) -> tuple[Any, list[Any], Any, Any]:
-        """A session, the placeholders of all leaves of ``inputs``, the loss, and the gradients as the parameters."""
-        tf = _tensorflow()
-        v1 = tf.compat.v1
+    def _graph(self, f: Program, inputs: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Any, Any]:
+        """A session, ``inputs`` with placeholders as leaves, the loss, and the gradients as the parameters."""
+        from twograd.compare.engines.tensorflow_numpy import tf
+
+        v1, threads = tf.compat.v1, environment.usable_cores()
         with tf.Graph().as_default() as graph, tf.device(f"/{self.device}:0"), expressing("TensorFlow"):
             symbols = jax.tree.map(lambda array: v1.placeholder(array.dtype, array.shape), inputs)
             leaves, tree = jax.tree.flatten(symbols[0])
             loss = f(*symbols)
             grads = tf.gradients(loss, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return v1.Session(graph=graph), jax.tree.leaves(symbols), loss, tree.unflatten(grads)
+        config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+        return v1.Session(graph=graph, config=config), symbols, loss, tree.unflatten(grads)
+
+
+def _fed(symbols: tuple[Any, ...], inputs: tuple[Any, ...]) -> dict[Any, Any]:
+    """What a Session is fed: the array of each placeholder."""
+    return dict(zip(jax.tree.leaves(symbols), jax.tree.leaves(inputs), strict=True))

@@ -22,7 +22,7 @@ class Tinygrad(Engine):
     family = "tinygrad"
     distribution = "tinygrad"
     install = "twograd[peers]"
-    ops = Ops("twograd.compare.engines.tinygrad_numpy", None, "tinygrad")
+    ops = Ops("twograd.compare.engines.tinygrad_numpy", "twograd.compare.engines.tinygrad_numpy", "tinygrad")
 
     def unavailable(self) -> str:
         reason = super().unavailable()
@@ -70,11 +70,7 @@ def _graph(f: Program, params: Any, *batch: Any) -> tuple[Any, Any]:
     leaves, tree = jax.tree.flatten(params)
     with expressing("tinygrad"):
         loss = f(params, *batch)
-    grads = [
-        x.zeros_like().contiguous() if g.device is None else g
-        for x, g in zip(leaves, loss.gradient(*leaves), strict=True)
-    ]  # a gradient that is zero for lack of a path is on no device
-    return loss, tree.unflatten(grads)
+    return loss, tree.unflatten(loss.gradient(*leaves))
 
 
 def _computed(tree: Any) -> Any:

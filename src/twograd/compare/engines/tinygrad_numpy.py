@@ -1,4 +1,5 @@
-"""tinygrad's Tensor methods as functions under NumPy's names. Only this module's importer needs tinygrad."""
+"""tinygrad's Tensor methods as functions under NumPy's names, and what networks are made of under PyTorch's. Only this
+module's importer needs tinygrad."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,3 +39,7 @@ def expand_dims(x: Tensor, axis: int) -> Tensor:
 
 def power(x: Any, y: Any) -> Tensor:
     return x**y
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return x.linear(weight.transpose(), bias)

@@ -24,6 +24,7 @@ class Torch(Engine):
     family = "torch"
     distribution = "torch"
     install = "twograd[torch]"
+    lingers = 0.02  # OpenMP's threads; told not to, they would make its small ops slower
     ops = Ops("twograd.compare.engines.torch_numpy", "torch.nn.functional", "PyTorch")
 
     def unavailable(self) -> str:
