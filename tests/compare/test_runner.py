@@ -332,17 +332,18 @@ def test_without_time_left_nothing_begins(declare, settings):
     assert "time budget" in results.comparisons[0].error
 
 
-def test_what_one_comparison_leaves_of_the_budget_goes_to_the_others(declare, settings, monkeypatch):
+def test_experiments_come_first_and_leave_what_they_do_not_need(declare, settings, monkeypatch):
     now, shares = [0.0], []
     monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
 
     def one(declaration, settings, engines, infos, seconds, *rest):
-        shares.append(seconds)
-        now[0] += {"a": 30.0, "b": 0.0, "c": 10.0}[declaration.name]
+        shares.append((declaration.name, seconds))
+        now[0] += {"b": 0.0, "a": 30.0, "c": 10.0}[declaration.name]
         return runner.ended_early(declaration, "skipped", "not run")
 
-    run([declare(GOOD, name) for name in "abc"], settings, budget=60.0, one=one)
-    assert shares == [30.0, 20.0, 30.0]
+    experiment = dataclasses.replace(declare(GOOD, "b"), timed=False)
+    run([declare(GOOD, "a"), experiment, declare(GOOD, "c")], settings, budget=60.0, one=one)
+    assert shares == [("b", 20.0), ("a", 30.0), ("c", 30.0)]
 
 
 def test_engines_whose_turn_comes_too_late_are_skipped(declare, timed, monkeypatch):
@@ -371,7 +372,7 @@ def test_a_reserved_share_of_the_budget_is_kept_for_whom_it_is(settings, declare
 
     declarations = [declare(GOOD, name) for name in ("a", "b", "last")]
     runner.run(declarations, settings, budget=100.0, one=one, reserved={"last": 70.0})
-    assert 18 < shares["a"] <= 20
+    assert 13 < shares["a"] <= 15
     assert 28 < shares["b"] <= 30  # all that a has left
     assert shares["last"] == 70.0
 
@@ -389,7 +390,7 @@ def test_quick_runs_the_quick_cases(settings):
     declaration = program.find(["op_chain"])[0]
 
     class Fixed:
-        name, question, description, source, path = "fixed", "?", "", "", declaration.path
+        name, question, description, source, path, timed = "fixed", "?", "", "", declaration.path, True
 
         def load(self):
             return comparison

@@ -147,13 +147,17 @@ def plain_function(module: ModuleType) -> tuple[Callable[..., Any], tuple[Any, .
 
 @dataclass(frozen=True)
 class Declaration:
-    """A comparison file: its name and text, known without running it, and by :meth:`load` what it declares."""
+    """A comparison file: its name and text, known without running it, and by :meth:`load` what it declares.
+
+    ``timed`` is whether it seems to have a timed program: an experiment alone takes the time that it takes.
+    """
 
     name: str
     path: Path
     question: str
     description: str
     source: str
+    timed: bool = field(default=True, kw_only=True)
 
     def run(self) -> ModuleType:
         """Runs the file, and returns it as a module. Raises CompareError, naming the line, where it raises."""
@@ -220,11 +224,13 @@ def _read(path: Path) -> Declaration:
     except (OSError, UnicodeDecodeError) as error:
         raise CompareError(f"{path}: cannot be read ({error}).") from error
     try:
-        docstring = ast.get_docstring(ast.parse(source)) or ""
+        module = ast.parse(source)
     except (SyntaxError, ValueError):
-        docstring = ""
-    question, _, description = docstring.partition("\n")
-    return Declaration(path.stem, path, question.strip(), description.strip(), source)
+        module = ast.Module([], [])
+    question, _, description = (ast.get_docstring(module) or "").partition("\n")
+    keywords = {node.arg for node in ast.walk(module) if isinstance(node, ast.keyword)}
+    timed = "experiment" not in keywords or "loss" in keywords
+    return Declaration(path.stem, path, question.strip(), description.strip(), source, timed=timed)
 
 
 MODULE = "twograd_comparison_"

@@ -50,7 +50,7 @@ from twograd.graph.advice import NO_VALUE, explaining
 
 RESULTS_FILE = "results.json"
 
-QUICK_BUDGET = 208.0
+QUICK_BUDGET = 235.0
 """Seconds for all comparisons together with ``--quick``; the report's own drawing stays within the five minutes."""
 
 BUILD_SHARE = 0.7
@@ -80,8 +80,10 @@ def run(
     """Runs the comparisons and returns all results; with ``out``, a folder that exists, also keeps them there.
 
     A ``results.json`` of equal settings and versions in ``out`` is gone on with: what it holds and has not changed
-    since is not run again. ``budget`` is in seconds; each comparison may take nearly twice an equal share of what is
-    left of it, for most need less than theirs; those that are named in ``reserved`` so many seconds of it.
+    since is not run again. ``budget`` is in seconds; each comparison gets an equal share of what is left of it, and
+    those that are named in ``reserved`` so many seconds. Those with nothing but an experiment come first: they do not
+    get shorter with less time, and what they leave goes to those that do.
+
     ``one`` runs a comparison, with the arguments of :func:`run_comparison`, which does it otherwise.
 
     Raises CompareError where the results cannot be written, with all that was written before left as it is.
@@ -105,13 +107,14 @@ def run(
                 save(results, out / RESULTS_FILE)
 
         end = time.monotonic() + (budget if budget is not None else float("inf"))
-        for position, (declaration, known) in enumerate(zip(declarations, planned, strict=True)):
+        turns = sorted(zip(declarations, planned, strict=True), key=lambda turn: turn[0].timed)
+        for position, (declaration, known) in enumerate(turns):
             if known.status == "done":
                 progress(declaration.name, "kept from the earlier run")
                 continue
-            left = [other.name for other in declarations[position:]]
+            left = [other.name for other, _ in turns[position:]]
             shared = end - time.monotonic() - sum(reserved.get(name, 0) for name in left)
-            share = reserved.get(declaration.name) or 2 * shared / (1 + sum(name not in reserved for name in left))
+            share = reserved.get(declaration.name) or shared / sum(name not in reserved for name in left)
             keep((one or run_comparison)(declaration, settings, engines, infos, share, progress, known.cases, keep))
     return results
 
@@ -552,7 +555,7 @@ class Context:
 
 def quick_settings(**changes: Any) -> Settings:
     """The settings of ``--quick``."""
-    quick = Settings(quick=True, min_time=0.05, min_rounds=7, warmup_cap=0.25, precision=0.1)
+    quick = Settings(quick=True, min_time=0.05, min_rounds=7, warmup_cap=0.1, precision=0.1)
     return dataclasses.replace(quick, **changes)
 
 

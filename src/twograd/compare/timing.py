@@ -112,7 +112,8 @@ def measure(
     """Samples all ``subjects`` in interleaved rounds.
 
     ``deadline`` is a ``time.monotonic()`` after which no further round starts. Every subject has at least one sample.
-    ``pauses`` are the seconds for which a subject's threads go on spinning: so long nothing is sampled after it.
+    ``pauses`` are the seconds for which a subject's threads go on spinning: such a one comes late in a round, and so
+    long after the last of them nothing is sampled.
     """
     warm = {}
     for key, subject in subjects.items():
@@ -129,12 +130,13 @@ def measure(
     while active:
         found = {}
         before = sample(_reference, 1)
-        for index in rng.permutation(len(active)):
+        order = rng.permutation(len(active)).tolist()
+        for index in sorted(order, key=lambda index: pauses.get(active[index], 0.0)):
             key = active[index]
             found[key] = sample(subjects[key], warm[key].loops)
             spent[key] += found[key] * warm[key].loops
-            if pause := pauses.get(key):
-                time.sleep(pause)
+        if longest := max(pauses.get(key, 0.0) for key in active):
+            time.sleep(longest)
         beside = max(before, sample(_reference, 1))
         if _disturbed(beside, reference) and repeated < MOST_REPEATED * len(reference):
             repeated += 1
