@@ -1,5 +1,8 @@
 """A right answer passes, and of a wrong one the check that names its mistake says so."""
 
+import functools
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -144,6 +147,13 @@ def test_what_is_said_has_numbers_or_the_error():
     assert check("max", lambda ct, x: ct.nothing).said[TIES].startswith("it raises AttributeError: ")
     assert "does not fit an operand" in check("broadcast", lambda ct: ct).said["(3,) to (3, 4)"]
     assert "Python does not nest calls" in check("backward", depth_first).said[DEEP]
+
+
+def test_a_walk_that_nests_calls_is_told_so_where_a_library_has_raised_the_limit(request):
+    request.addfinalizer(functools.partial(sys.setrecursionlimit, sys.getrecursionlimit()))
+    sys.setrecursionlimit(12345)
+    assert "Python does not nest calls" in check("backward", depth_first).said[DEEP]
+    assert sys.getrecursionlimit() == 12345
 
 
 def returns_nothing(tape, result, ct):
