@@ -341,6 +341,19 @@ def test_peers_run_a_program_of_the_comparisons_and_say_what_they_cannot(name, m
         engine.value_and_grad(lambda w, x: engine.ops.np.no_such_function(w))(*engine.arrays((square, square)))
 
 
+@pytest.mark.slow
+def test_pytensor_leaves_the_types_of_the_process_as_they_are():
+    if reason := create("pytensor-jax").unavailable():
+        pytest.skip(reason)
+    code = (
+        "import jax, numpy as np\nfrom twograd.compare.engines import create\ne = create('pytensor-jax')\n"
+        "with jax.enable_x64(True):\n    e.value_and_grad(lambda w: (w * w).sum())(*e.arrays((np.ones(3),)))\n"
+        "print(jax.numpy.zeros(()).dtype)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "float32\n"
+
+
 def network(F, layers, images, labels):
     x = F.max_pool2d(F.relu(F.conv2d(images, layers["conv"], layers["bias"])), 2)
     return F.cross_entropy(F.linear(x.reshape((2, -1)), layers["linear"], layers["last"]), labels)

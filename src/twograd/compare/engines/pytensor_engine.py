@@ -6,9 +6,12 @@ Neither starts threads of its own: JAX's are those of this process, and Numba's 
 """
 
 import contextlib
+import functools
+import importlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import jax
@@ -68,6 +71,8 @@ class PyTensorJax(Engine):
         """``results``, a pytree of symbols, computed from ``inputs``, which stand for ``symbols``."""
         import pytensor
 
+        if self.mode == "JAX":
+            _import_jax_mode()
         outputs, tree = jax.tree.flatten(results)
         with _without_advice():
             compiled = pytensor.function(jax.tree.leaves(symbols), outputs, mode=self.mode, on_unused_input="ignore")
@@ -88,6 +93,22 @@ class PyTensorNumba(PyTensorJax):
     title = "PyTensor, Numba mode"
     about = "The same graphs, compiled op by op by Numba, which is PyTensor's usual way."
     mode = "NUMBA"
+
+
+@functools.cache
+def _import_jax_mode() -> None:
+    """As it is imported, PyTensor's JAX mode sets ``jax_enable_x64`` for the whole process: it is set back.
+
+    In a thread of its own, for within ``jax.enable_x64(...)`` one reads that, and not what the process has.
+    """
+
+    def imported() -> None:
+        before = jax.numpy.result_type(float) == np.float64
+        importlib.import_module("pytensor.link.jax.dispatch")
+        jax.config.update("jax_enable_x64", before)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(imported).result()
 
 
 @contextlib.contextmanager
