@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from twograd.compare.engines.protocol import Built, Engine, Ops, Program, Stage, expressing
+from twograd.compare.engines.numpy_engine import NumPyEngine
+from twograd.compare.engines.protocol import Built, Ops, Program, Stage, expressing
 from twograd.compare.engines.xla import sgd, shortened
 
 
-class PyTensorJax(Engine):
+class PyTensorJax(NumPyEngine):
     name = "pytensor-jax"
     title = "PyTensor, JAX mode"
     about = "Theano's heir: a graph of symbols and one of their gradient, rewritten, then compiled by XLA through JAX."
@@ -30,16 +31,8 @@ class PyTensorJax(Engine):
     distribution = "pytensor"
     install = "twograd[peers]"
     ops = Ops("pytensor.tensor", None, "PyTensor")
+    no_gpu = "its functions take arrays of the host"
     mode: ClassVar[str] = "JAX"
-
-    def unavailable(self) -> str:
-        return super().unavailable() or ("its functions take arrays of the host" if self.device == "gpu" else "")
-
-    def arrays(self, tree: Any) -> Any:
-        return jax.tree.map(np.array, tree)
-
-    def numpy(self, tree: Any) -> Any:
-        return jax.tree.map(np.asarray, tree)
 
     def value_and_grad(self, f: Program) -> Program:
         def value_and_grad(*inputs):
